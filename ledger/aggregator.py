@@ -1,0 +1,91 @@
+"""The round's work of an aggregator: open it, verify and settle what came, publish the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eth_account.signers.local import LocalAccount
+
+from ledger.chain.contract import LedgerContract
+from ledger.entries import AbortReason
+from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
+from ledger.history import History
+from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.settlement import Settlement, settle
+from ledger.storage import Store
+from ledger.updates import Place
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A settlement that is not published yet.
+
+    Attributes:
+        round: The round's number.
+        head: The head that the settlement rests on; the contract refuses it on any other.
+        settlement: Model and manifest.
+    """
+
+    round: int
+    head: bytes
+    settlement: Settlement
+
+
+@dataclass(frozen=True)
+class Aggregator:
+    """One aggregator of one ledger."""
+
+    contract: LedgerContract
+    store: Store
+    account: LocalAccount
+
+    def open(self, plan: Plan) -> int:
+        """Open a round on the newest released model and return its number."""
+        cid = self.store.put(plan.encode())
+        base = self.contract.history().latest_released
+        self.contract.open(self.account, cid, base, plan.window, plan.quorum, plan.approvals)
+        return self.contract.history().latest_round
+
+    def propose(self) -> Proposal:
+        """Verify the open round's updates and settle it; nothing is published.
+
+        Raises:
+            UsageError: If no round is open.
+            BlobMissingError: If the plan is not to be had.
+        """
+        history = self.contract.history()
+        if history.open_round is None:
+            raise UsageError("no round is open: open one before settling")
+        return propose(history, self.store)
+
+    def publish(self, proposal: Proposal) -> None:
+        """Store model and manifest and record them; without a quorum, abort the round with the manifest.
+
+        Raises:
+            Refused: If the round still runs, or entries were recorded after the proposal's head: propose again.
+        """
+        settlement = proposal.settlement
+        manifest = self.store.put(settlement.manifest.encode())
+        if settlement.model is None:
+            self.contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
+            return
+        model = self.store.put(settlement.model)
+        self.contract.settle(
+            self.account, proposal.round, proposal.head, model, manifest, settlement.manifest.counted
+        )
+
+
+def propose(history: History, store: Store) -> Proposal:
+    """Settle the open round of `history`; updates that are not to be had count as unavailable."""
+    known = history.rounds[history.latest_round]
+    plan = Plan.decode(store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
+    place = Place.of(history.genesis, known.opened)
+    by_cid = {update.update: member for member, update in known.updates.items()}
+    unavailable: set[int] = set()
+    while True:
+        try:
+            settlement = settle(place, plan, known.updates.values(), store, unavailable)
+        except (BlobMissingError, BlobMismatchedError) as error:
+            unavailable.add(by_cid[error.cid])
+        else:
+            return Proposal(known.number, history.head, settlement)

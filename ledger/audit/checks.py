@@ -1,0 +1,193 @@
+"""The audit: six checks over the evidence, each saying what it proves.
+
+1. entries: the entries, refolded, give the head. Given a head known from elsewhere, no entry was dropped, repeated,
+   reordered or edited; with the source's own head alone, the history is consistent with itself.
+2. rules: every entry was allowed when it was recorded: membership, roles, windows, quorum, base models, approvals.
+   The same state machine as the contract's (`ledger.history`), so this does not rest on the chain having enforced it.
+3. blobs: every blob that the entries name is there (missing: not checked) and is what its CID says (if not: altered).
+4. documents: every plan fits its round, every base model fits its plan, and every manifest accounts for every
+   update of its round exactly once.
+5. settlement: settling every round again gives the recorded model and manifest, byte for byte, and every exclusion is
+   true. An update excluded as `unavailable` is the aggregator's claim and is listed as such.
+6. objections: rejections and aborted rounds that had updates, whoever won; they are listed, not judged.
+
+What no check proves: that a site trained honestly on honest data, or that a history goes on beyond its head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ledger.audit.evidence import Evidence
+from ledger.audit.report import Check, Finding, Report, incomplete, noted, violated
+from ledger.audit.rounds import audit_round, who
+from ledger.cid import Cid
+from ledger.entries import (
+    AttestationRecorded,
+    Entry,
+    GenesisRecorded,
+    RoundAborted,
+    RoundOpened,
+    RoundSettled,
+    UpdateRecorded,
+    extend,
+)
+from ledger.errors import BlobMismatchedError, BlobMissingError, Refused
+from ledger.history import History
+from ledger.settlement import self_test
+
+Progress = Callable[[str, int, int], None]
+"""Called with a check's name, how much of it is done, and how much there is."""
+
+
+def audit(evidence: Evidence, head: bytes | None = None, progress: Progress = lambda *_: None) -> Report:
+    """Run all checks; none stops at the first finding.
+
+    Args:
+        evidence: What a source shows.
+        head: A head known from elsewhere than this source (32 bytes).
+        progress: Told how far it is.
+
+    Raises:
+        UnavailableError: If this machine's arithmetic cannot be relied on.
+    """
+    self_test()
+    history, refusals = _replay(evidence)
+    checks = [_check_entries(evidence, history, head), _check_rules(evidence, refusals)]
+    checks.append(_check_blobs(evidence, history, progress))
+    documents: list[Finding] = []
+    settlement: list[Finding] = []
+    for done, known in enumerate(history.rounds.values()):
+        progress("settlement", done, len(history.rounds))
+        outcome = audit_round(history, known, evidence.store)
+        documents += outcome.documents
+        settlement += outcome.settlement
+    ended = sum(known.ended is not None for known in history.rounds.values())
+    checks += [
+        Check("documents", f"plans, base models and manifests of {len(history.rounds)} rounds", tuple(documents)),
+        Check("settlement", f"{ended} ended rounds, settled again and compared byte for byte", tuple(settlement)),
+        _check_objections(history),
+    ]
+    updates = sum(isinstance(entry.fact, UpdateRecorded) for entry, _ in evidence.entries)
+    return Report(history.head, len(history.rounds), updates, tuple(checks))
+
+
+def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:
+    history = History(evidence.genesis)
+    refusals = []
+    for entry, _ in evidence.entries:
+        try:
+            history.check(entry.fact, entry.time)
+        except Refused as refused:
+            refusals.append(violated(f"{_describe(history, entry)}: the rules do not allow it: {refused}"))
+        history.record(entry)
+    return history, refusals
+
+
+def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> Check:
+    findings = [violated(f"{text}: it was altered") for text in evidence.unreadable]
+    before, block, time = evidence.genesis.head(), 0, 0
+    seen: set[int] = set()
+    for position, (entry, shown) in enumerate(evidence.entries):
+        if entry.index in seen:
+            findings.append(violated(f"{_describe(history, entry)}: it stands there a second time"))
+        elif entry.index != position and entry.index - 1 not in seen:
+            findings.append(violated(f"entry {entry.index - 1} is not in its place before {_describe(history, entry)}"))
+        elif extend(before, entry) != shown:
+            findings.append(
+                violated(f"{_describe(history, entry)}: it does not lead from the head before it to the head after it")
+            )
+        if (entry.block, entry.time) < (block, time) or entry.time < time:
+            findings.append(violated(f"{_describe(history, entry)}: its block or time lies before the one before it"))
+        seen.add(entry.index)
+        before, block, time = shown, entry.block, entry.time
+    expected = evidence.head if head is None else head
+    whose = "the head that the source itself records" if head is None else "the head given"
+    if history.head != expected:
+        findings.append(
+            violated(
+                f"{len(evidence.entries)} entries refold to head 0x{history.head.hex()}, {whose} is "
+                f"0x{expected.hex()}: an entry was dropped, repeated, reordered or edited, or it is another history"
+            )
+        )
+    elif head is None:
+        findings.append(
+            noted("the history is consistent with itself; compare the head with one known from elsewhere (--head)")
+        )
+    if head is not None and evidence.head != head:
+        findings.append(violated(f"the source records 0x{evidence.head.hex()} as its head, the head given is another"))
+    return Check("entries", f"{len(evidence.entries)} entries refolded and compared with {whose}", tuple(findings))
+
+
+def _check_rules(evidence: Evidence, refusals: list[Finding]) -> Check:
+    return Check("rules", f"the contract's rules replayed over {len(evidence.entries)} entries", tuple(refusals))
+
+
+def _check_blobs(evidence: Evidence, history: History, progress: Progress) -> Check:
+    references: dict[Cid, list[str]] = {evidence.genesis.charter: ["charter"]}
+    for entry, _ in evidence.entries:
+        for cid, role in _references(history, entry):
+            roles = references.setdefault(cid, [])
+            if role not in roles:
+                roles.append(role)
+    claimed: list[Finding] = []
+    for done, (cid, roles) in enumerate(references.items()):
+        progress("blobs", done, len(references))
+        named = f"blob {cid} ({', '.join(roles)})"
+        try:
+            evidence.store.verify(cid)
+        except BlobMissingError:
+            claimed.append(incomplete(f"{named} is missing: ask its owner, the aggregator or a mirror for it"))
+        except BlobMismatchedError:
+            claimed.append(violated(f"{named} is not what its CID says: the stored bytes were altered or cut short"))
+    return Check("blobs", f"{len(references)} blobs hashed and compared with their CIDs", tuple(claimed))
+
+
+def _references(history: History, entry: Entry) -> Iterable[tuple[Cid, str]]:
+    """The blobs that an entry names, and as what."""
+    match entry.fact:
+        case GenesisRecorded(model):
+            yield model, "genesis model"
+        case RoundOpened() as fact:
+            yield fact.plan, f"plan of round {fact.round}"
+            yield fact.base, f"base of round {fact.round}"
+        case UpdateRecorded() as fact:
+            yield fact.update, f"update of round {fact.round} by {who(history, fact.member)}"
+        case RoundSettled() as fact:
+            yield fact.model, f"model of round {fact.round}"
+            yield fact.manifest, f"manifest of round {fact.round}"
+        case RoundAborted(manifest=manifest) as fact:
+            if manifest is not None:
+                yield manifest, f"manifest of round {fact.round}"
+        case AttestationRecorded() as fact:
+            yield fact.report, f"report on round {fact.round} by {who(history, fact.auditor)}"
+
+
+def _check_objections(history: History) -> Check:
+    findings = []
+    for known in history.rounds.values():
+        findings += [
+            noted(f"round {known.number}: {who(history, auditor)} rejected the model, report {attestation.report}")
+            for auditor, attestation in known.attestations.items()
+            if not attestation.approve
+        ]
+        if isinstance(known.ended, RoundAborted) and known.updates:
+            findings.append(
+                noted(
+                    f"round {known.number}: {who(history, known.ended.aggregator)} aborted it "
+                    f"({known.ended.reason.name.lower()}) with {len(known.updates)} updates recorded"
+                )
+            )
+    return Check("objections", f"rejections and aborted rounds among {len(history.rounds)} rounds", tuple(findings))
+
+
+def _describe(history: History, entry: Entry) -> str:
+    fact = entry.fact
+    parts = [f"entry {entry.index}", type(fact).__name__]
+    if (round_ := getattr(fact, "round", None)) is not None:
+        parts.append(f"round {round_}")
+    for field in ("member", "aggregator", "auditor"):
+        if (number := getattr(fact, field, None)) is not None:
+            parts.append(who(history, number))
+    parts += [str(cid) for cid, role in _references(history, entry) if not role.startswith("base")]
+    return ", ".join([*parts, f"block {entry.block}"])

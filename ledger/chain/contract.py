@@ -1,0 +1,199 @@
+"""A ledger's contract on a chain: deploy it, call it with a member's key, read what it recorded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, cast, get_type_hints
+
+from eth_account.signers.local import LocalAccount
+from eth_typing import ChecksumAddress
+from web3 import Web3
+from web3.contract.contract import ContractConstructor, ContractFunction
+from web3.types import EventData, TxReceipt
+
+from ledger.chain.artifact import artifact
+from ledger.chain.refusals import as_refusal
+from ledger.cid import Cid
+from ledger.entries import (
+    FACTS,
+    AbortReason,
+    Address,
+    Entry,
+    Fact,
+    Genesis,
+    Name,
+    Role,
+    name_bytes,
+    name_text,
+)
+from ledger.history import History
+
+NO_BLOB = (bytes(32), 0)
+
+
+@dataclass(frozen=True)
+class LedgerContract:
+    """One ledger on one chain.
+
+    Attributes:
+        web3: The connection.
+        address: The contract's address.
+        genesis: What its first head binds.
+        deployed: The block that deployed it; its entries come later.
+    """
+
+    web3: Web3
+    address: ChecksumAddress
+    genesis: Genesis
+    deployed: int
+
+    @classmethod
+    def deploy(cls, web3: Web3, governor: LocalAccount, charter: Cid) -> LedgerContract:
+        """Deploy a new ledger; the account that pays is its governor."""
+        contract = web3.eth.contract(abi=artifact().abi, bytecode=artifact().bytecode)
+        receipt = _send(web3, governor, contract.constructor(_words(charter)))
+        address = receipt["contractAddress"]
+        if address is None:
+            raise RuntimeError("the node's receipt of a deployment names no contract")
+        genesis = Genesis(web3.eth.chain_id, _lower(address), _lower(governor.address), charter)
+        return cls(web3, address, genesis, receipt["blockNumber"])
+
+    # ------------------------------------------------------------------ calls
+
+    def admit(self, governor: LocalAccount, account: str, roles: Role, name: str) -> TxReceipt:
+        """Admit a member."""
+        return self._call(governor, "admit", Web3.to_checksum_address(account), int(roles), name_bytes(name))
+
+    def record_genesis(self, governor: LocalAccount, model: Cid) -> TxReceipt:
+        """Record the genesis model."""
+        return self._call(governor, "recordGenesis", _words(model))
+
+    def open(
+        self, aggregator: LocalAccount, plan: Cid, base_round: int, window: int, quorum: int, approvals: int
+    ) -> TxReceipt:
+        """Open the next round; `window` in seconds."""
+        return self._call(aggregator, "open", _words(plan), base_round, window, quorum, approvals)
+
+    def submit(self, participant: LocalAccount, round_: int, update: Cid, weight: int) -> TxReceipt:
+        """Record an update's hash; `weight` in examples."""
+        return self._call(participant, "submit", round_, _words(update), weight)
+
+    def settle(
+        self, aggregator: LocalAccount, round_: int, expected_head: bytes, model: Cid, manifest: Cid, counted: int
+    ) -> TxReceipt:
+        """End a round with a model."""
+        return self._call(aggregator, "settle", round_, expected_head, _words(model), _words(manifest), counted)
+
+    def abort(
+        self,
+        aggregator: LocalAccount,
+        round_: int,
+        expected_head: bytes,
+        reason: AbortReason,
+        manifest: Cid | None = None,
+    ) -> TxReceipt:
+        """End a round without a model."""
+        return self._call(aggregator, "abort", round_, expected_head, int(reason), _words(manifest))
+
+    def attest(self, auditor: LocalAccount, round_: int, approve: bool, report: Cid) -> TxReceipt:
+        """Record a verdict on a settled model."""
+        return self._call(auditor, "attest", round_, approve, _words(report))
+
+    def _call(self, account: LocalAccount, function: str, *arguments: Any) -> TxReceipt:
+        return _send(self.web3, account, getattr(self._contract.functions, function)(*arguments))
+
+    # ---------------------------------------------------------------- reading
+
+    def head(self) -> bytes:
+        """The head that the node shows (32 bytes)."""
+        head: bytes = self._contract.functions.head().call()
+        return bytes(head)
+
+    def entries(self) -> list[Entry]:
+        """Every entry that the node shows, in order; only refolding the head tells whether these are all."""
+        events = {
+            "0x" + event.topic.removeprefix("0x"): event
+            for event in (getattr(self._contract.events, name)() for name in FACTS)
+        }
+        logs = self.web3.eth.get_logs({"address": self.address, "fromBlock": self.deployed, "toBlock": "latest"})
+        times: dict[int, int] = {}
+        entries = []
+        for log in logs:
+            data: EventData = events["0x" + log["topics"][0].hex().removeprefix("0x")].process_log(log)
+            block = data["blockNumber"]
+            if block not in times:
+                times[block] = self.web3.eth.get_block(block)["timestamp"]
+            entries.append(
+                Entry(data["args"]["entry"], _fact(data), block, times[block], Web3.to_hex(data["transactionHash"]))
+            )
+        return sorted(entries, key=lambda entry: entry.index)
+
+    def history(self) -> History:
+        """The replayed history.
+
+        Raises:
+            Refused: If the node shows entries that the rules do not allow.
+        """
+        return History.of(self.genesis, self.entries())
+
+    @property
+    def _contract(self) -> Any:
+        return self.web3.eth.contract(address=self.address, abi=artifact().abi)
+
+
+def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractConstructor) -> TxReceipt:
+    """Sign a call with the account's own key, send it, and wait until it is recorded.
+
+    Raises:
+        Refused: If the contract refuses.
+    """
+    try:
+        transaction = call.build_transaction(
+            {
+                "from": account.address,
+                "nonce": web3.eth.get_transaction_count(account.address),
+                "chainId": web3.eth.chain_id,
+            }
+        )
+        signed = account.sign_transaction(cast(dict[str, Any], transaction))
+        sent = web3.eth.send_raw_transaction(signed.raw_transaction)
+        receipt = web3.eth.wait_for_transaction_receipt(sent)
+    except Exception as error:
+        refusal = as_refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from None
+    return receipt
+
+
+def _words(cid: Cid | None) -> tuple[bytes, int]:
+    return (cid.digest, cid.codec) if cid else NO_BLOB
+
+
+def _lower(address: str) -> Address:
+    return Address(address.lower())
+
+
+def _fact(data: EventData) -> Fact:
+    kind = FACTS[data["event"]]
+    hints = get_type_hints(kind)
+    arguments = {
+        field.name: _field(data["args"][_camel_case(field.name)], hints[field.name]) for field in fields(kind)
+    }
+    return kind(**arguments)
+
+
+def _field(value: Any, hint: Any) -> Any:
+    if hint in (Cid, Cid | None):
+        digest, codec = value["digest"], value["codec"]
+        return Cid(digest, codec) if codec else None
+    if hint is Address:
+        return _lower(value)
+    if hint is Name:
+        return name_text(value)
+    return hint(value) if hint in (Role, AbortReason) else value
+
+
+def _camel_case(name: str) -> str:
+    return re.sub(r"_(.)", lambda match: match[1].upper(), name)

@@ -1,0 +1,108 @@
+"""Content identifiers: the name of a blob is computed from its bytes, here, and never believed from elsewhere.
+
+The parameters are IPFS' profile ``unixfs-v1-2025`` (IPIP-499): CIDv1, sha2-256, raw leaves of 1 MiB, a balanced
+tree of dag-pb nodes with at most 1,024 links. Any IPFS node that adds the file with this profile gives the same CID.
+A blob of at most 1 MiB is one raw block, and its digest is the sha2-256 of its bytes; above that the digest is that
+of the tree's root node, not of the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+CHUNK = 1 << 20
+MAX_LINKS = 1024
+RAW = 0x55
+DAG_PB = 0x70
+
+Bytes = bytes | memoryview
+
+
+@dataclass(frozen=True, order=True)
+class Cid:
+    """A CIDv1 with sha2-256; ``Cid.parse(str(cid)) == cid``.
+
+    Attributes:
+        digest: 32 bytes.
+        codec: ``RAW`` or ``DAG_PB``.
+    """
+
+    digest: bytes
+    codec: int
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 32 or self.codec not in (RAW, DAG_PB):
+            raise ValueError(f"not a raw or dag-pb sha2-256 CID: codec {self.codec:#x}, {len(self.digest)} bytes")
+
+    def __bytes__(self) -> bytes:
+        return bytes((1, self.codec, 0x12, 32)) + self.digest
+
+    def __str__(self) -> str:
+        return "b" + base64.b32encode(bytes(self)).decode().rstrip("=").lower()
+
+    @classmethod
+    def parse(cls, text: str) -> Cid:
+        """Read a CID in its usual form (base32, lower case).
+
+        Raises:
+            ValueError: If it is anything else.
+        """
+        try:
+            raw = base64.b32decode(text[1:].upper() + "=" * (-(len(text) - 1) % 8))
+            cid = cls(raw[4:], raw[1])
+        except (binascii.Error, ValueError, IndexError):
+            raise ValueError(f"not a CIDv1 with sha2-256: {text!r}") from None
+        if str(cid) != text:
+            raise ValueError(f"not a CIDv1 with sha2-256 in base32: {text!r}")
+        return cid
+
+
+def cid_of(blob: Bytes) -> Cid:
+    """The CID of a blob in memory."""
+    view = memoryview(blob)
+    return cid_of_chunks(view[at : at + CHUNK] for at in range(0, len(view), CHUNK))
+
+
+def cid_of_chunks(chunks: Iterable[Bytes]) -> Cid:
+    """The CID of a blob that arrives in chunks: each of exactly ``CHUNK`` bytes, only the last may be shorter."""
+    level = [_Node(Cid(hashlib.sha256(chunk).digest(), RAW), len(chunk), len(chunk)) for chunk in chunks]
+    level = level or [_Node(Cid(hashlib.sha256(b"").digest(), RAW), 0, 0)]
+    while len(level) > 1:
+        level = [_parent(level[at : at + MAX_LINKS]) for at in range(0, len(level), MAX_LINKS)]
+    return level[0].cid
+
+
+@dataclass(frozen=True)
+class _Node:
+    cid: Cid
+    file_size: int  # bytes of the file below this node
+    dag_size: int  # bytes of all blocks below and including this node
+
+
+def _parent(children: list[_Node]) -> _Node:
+    """The UnixFS file node over `children`; a single child is wrapped too, so all leaves lie at one depth."""
+    file_size = sum(child.file_size for child in children)
+    unixfs = b"\x08\x02\x18" + _varint(file_size)
+    unixfs += b"".join(b"\x20" + _varint(child.file_size) for child in children)
+    links = b"".join(
+        _field(0x12, _field(0x0A, bytes(child.cid)) + b"\x12\x00\x18" + _varint(child.dag_size)) for child in children
+    )
+    block = links + _field(0x0A, unixfs)
+    dag_size = len(block) + sum(child.dag_size for child in children)
+    return _Node(Cid(hashlib.sha256(block).digest(), DAG_PB), file_size, dag_size)
+
+
+def _field(tag: int, value: bytes) -> bytes:
+    return bytes((tag,)) + _varint(len(value)) + value
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes(out) + bytes((number,))

@@ -1,0 +1,319 @@
+"""Entries: the recorded changes of state, the head that commits to them, and the line that each is written as.
+
+Pure. A *fact* is what one contract event says; an *entry* is a fact with its place: index, block, time, transaction.
+A head is ``keccak256(abi.encode(head, kind, fields…, block, time))``. Every field is static, so ``abi.encode`` is a
+row of 32-byte words, and a third party can refold the head in any language with a keccak256 function alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Any, ClassVar, NewType, get_type_hints
+
+from eth_hash.auto import keccak
+
+from ledger.cid import Cid
+
+CONTRACT_VERSION = 1
+
+Address = NewType("Address", str)
+"""An account, written in lower case: ``0x`` and 40 hex digits."""
+
+Name = NewType("Name", str)
+"""A member's name: 1 to 32 bytes of UTF-8 without NUL (see `name_text`)."""
+
+
+class Role(IntFlag):
+    """What a member may do; a member may have several roles."""
+
+    PARTICIPANT = 1
+    AGGREGATOR = 2
+    AUDITOR = 4
+
+
+class AbortReason(IntEnum):
+    """Why a round ended without a model."""
+
+    QUORUM = 1
+    CANCELLED = 2
+
+
+@dataclass(frozen=True)
+class MemberAdmitted:
+    KIND: ClassVar[int] = 1
+    member: int
+    account: Address
+    roles: Role
+    name: Name
+
+
+@dataclass(frozen=True)
+class GenesisRecorded:
+    KIND: ClassVar[int] = 2
+    model: Cid
+
+
+@dataclass(frozen=True)
+class RoundOpened:
+    KIND: ClassVar[int] = 3
+    round: int
+    aggregator: int
+    plan: Cid
+    base_round: int
+    base: Cid
+    deadline: int
+    quorum: int
+    approvals: int
+
+
+@dataclass(frozen=True)
+class UpdateRecorded:
+    KIND: ClassVar[int] = 4
+    round: int
+    member: int
+    update: Cid
+    weight: int
+
+
+@dataclass(frozen=True)
+class RoundSettled:
+    KIND: ClassVar[int] = 5
+    round: int
+    aggregator: int
+    model: Cid
+    manifest: Cid
+    counted: int
+
+
+@dataclass(frozen=True)
+class RoundAborted:
+    KIND: ClassVar[int] = 6
+    round: int
+    aggregator: int
+    reason: AbortReason
+    manifest: Cid | None
+
+
+@dataclass(frozen=True)
+class AttestationRecorded:
+    KIND: ClassVar[int] = 7
+    round: int
+    auditor: int
+    approve: bool
+    report: Cid
+
+
+Fact = (
+    MemberAdmitted
+    | GenesisRecorded
+    | RoundOpened
+    | UpdateRecorded
+    | RoundSettled
+    | RoundAborted
+    | AttestationRecorded
+)
+FACTS: dict[str, type[Fact]] = {
+    fact.__name__: fact
+    for fact in (
+        MemberAdmitted,
+        GenesisRecorded,
+        RoundOpened,
+        UpdateRecorded,
+        RoundSettled,
+        RoundAborted,
+        AttestationRecorded,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A fact in its place.
+
+    Attributes:
+        index: Position in the ledger, from 0.
+        block: Number of the block that recorded it.
+        time: That block's time, in seconds since 1970.
+        transaction: Hash of the transaction, ``0x`` and 64 hex digits. Not part of the head.
+    """
+
+    index: int
+    fact: Fact
+    block: int
+    time: int
+    transaction: str
+
+
+@dataclass(frozen=True)
+class Genesis:
+    """What the first head binds."""
+
+    chain_id: int
+    ledger: Address
+    governor: Address
+    charter: Cid
+
+    def head(self) -> bytes:
+        """The head of the ledger before its first entry (32 bytes)."""
+        return keccak(
+            _integer(CONTRACT_VERSION)
+            + _integer(self.chain_id)
+            + _address(self.ledger)
+            + _address(self.governor)
+            + _cid(self.charter)
+        )
+
+
+def extend(head: bytes, entry: Entry) -> bytes:
+    """The head after `entry`, given the head before it (32 bytes each)."""
+    fields = b"".join(
+        codec.words(getattr(entry.fact, name)) for name, codec in _codecs(type(entry.fact)).items()
+    )
+    return keccak(head + _integer(entry.fact.KIND) + fields + _integer(entry.block) + _integer(entry.time))
+
+
+def to_line(entry: Entry, head: bytes) -> str:
+    """One line of JSON for an entry and the head after it; ``from_line(to_line(e, h)) == (e, h)``."""
+    row: dict[str, Any] = {"entry": entry.index, "kind": type(entry.fact).__name__}
+    row |= {name: codec.show(getattr(entry.fact, name)) for name, codec in _codecs(type(entry.fact)).items()}
+    row |= {"block": entry.block, "time": entry.time, "transaction": entry.transaction, "head": "0x" + head.hex()}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def from_line(line: str) -> tuple[Entry, bytes]:
+    """Read one line back.
+
+    Raises:
+        ValueError: If the line is anything but what `to_line` writes.
+    """
+    try:
+        row = json.loads(line)
+        kind = FACTS[row["kind"]]
+        fact = kind(**{name: codec.read(row[name]) for name, codec in _codecs(kind).items()})
+        entry = Entry(row["entry"], fact, row["block"], row["time"], row["transaction"])
+        head = bytes.fromhex(row["head"][2:])
+        same = to_line(entry, head) == line
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not an entry's line: {error}") from None
+    if not same or len(head) != 32 or min(entry.index, entry.block, entry.time) < 0:
+        raise ValueError("not an entry's line: a field is missing, unknown, or not in its usual form")
+    return entry, head
+
+
+# ------------------------------------------------------------- fields and their codecs
+
+
+@dataclass(frozen=True)
+class _Codec:
+    words: Callable[[Any], bytes]
+    """The field as ABI words."""
+    show: Callable[[Any], Any]
+    """The field in JSON."""
+    read: Callable[[Any], Any]
+    """The field from JSON; raises ValueError or TypeError."""
+
+
+def _codecs(fact: type[Fact]) -> dict[str, _Codec]:
+    hints = _HINTS[fact]
+    return {field.name: _CODECS[hints[field.name]] for field in dataclasses.fields(fact)}
+
+
+def _integer(value: int) -> bytes:
+    return int(value).to_bytes(32, "big")
+
+
+def _address(value: Address) -> bytes:
+    return bytes(12) + bytes.fromhex(value[2:])
+
+
+def _cid(value: Cid | None) -> bytes:
+    return value.digest + _integer(value.codec) if value else bytes(64)
+
+
+def _read_integer(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise ValueError(f"not a number of 64 bits: {value!r}")
+    return value
+
+
+def _read_bool(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"not true or false: {value!r}")
+    return value
+
+
+def read_address(value: Any) -> Address:
+    """An address in lower case.
+
+    Raises:
+        ValueError: If `value` is anything else.
+    """
+    if not (isinstance(value, str) and value[:2] == "0x" and len(bytes.fromhex(value[2:])) == 20):
+        raise ValueError(f"not an address: {value!r}")
+    if value != value.lower():
+        raise ValueError(f"not an address in lower case: {value}")
+    return Address(value)
+
+
+def name_bytes(name: str) -> bytes:
+    """A name as the contract takes it: UTF-8, padded with zeros to 32 bytes; inverse of `name_text`.
+
+    Raises:
+        ValueError: If it is empty, too long or has a NUL.
+    """
+    if name.startswith("0x") and len(name) == 66:
+        return bytes.fromhex(name[2:])
+    raw = name.encode()
+    if not raw or len(raw) > 32 or b"\0" in raw:
+        raise ValueError(f"a member's name has 1 to 32 bytes of UTF-8, without NUL: {name!r}")
+    return raw.ljust(32, b"\0")
+
+
+def name_text(raw: bytes) -> Name:
+    """A name from its 32 bytes; where they are no UTF-8 (the contract cannot tell), their 64 hex digits."""
+    text = raw.rstrip(b"\0").decode(errors="replace")
+    try:
+        readable = name_bytes(text) == raw
+    except ValueError:
+        readable = False
+    return Name(text if readable else "0x" + raw.hex())
+
+
+def _read_name(value: Any) -> Name:
+    if name_text(name_bytes(value)) != value:
+        raise ValueError(f"not a member's name: {value!r}")
+    return Name(value)
+
+
+def _show_roles(value: Role) -> list[str]:
+    return [role.name.lower() for role in value if role.name]
+
+
+def _read_roles(value: Any) -> Role:
+    roles = Role(0)
+    for name in value:
+        roles |= Role[name.upper()]
+    return roles
+
+
+_CODECS: dict[Any, _Codec] = {
+    int: _Codec(_integer, int, _read_integer),
+    bool: _Codec(_integer, bool, _read_bool),
+    Cid: _Codec(_cid, str, Cid.parse),
+    Cid | None: _Codec(
+        _cid, lambda cid: str(cid) if cid else None, lambda value: None if value is None else Cid.parse(value)
+    ),
+    Address: _Codec(_address, str, read_address),
+    Name: _Codec(name_bytes, str, _read_name),
+    Role: _Codec(_integer, _show_roles, _read_roles),
+    AbortReason: _Codec(
+        _integer, lambda reason: reason.name.lower(), lambda value: AbortReason[value.upper()]
+    ),
+}
+_HINTS: dict[type[Fact], dict[str, Any]] = {
+    fact: {name: hint for name, hint in get_type_hints(fact).items() if name != "KIND"} for fact in FACTS.values()
+}

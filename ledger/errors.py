@@ -1,0 +1,91 @@
+"""The one error tree. Every message says what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ledger.cid import Cid
+
+
+class FedledgerError(Exception):
+    """Anything fedledger refuses or cannot do.
+
+    Attributes:
+        exit_status: What the command line ends with: 1 evidence that something is wrong,
+            2 wrong use, 3 something could not be checked or reached.
+    """
+
+    exit_status = 2
+
+
+class UsageError(FedledgerError):
+    """The caller gave something that cannot be used."""
+
+
+# ------------------------------------------------------------- something is wrong
+
+
+class ViolationError(FedledgerError):
+    """Evidence that something is not as the ledger says."""
+
+    exit_status = 1
+
+
+class Refused(ViolationError):
+    """The ledger's rules do not allow this entry; the contract refuses under the same name.
+
+    Attributes:
+        name: The name of the contract's error, such as ``RoundClosed``.
+    """
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.name = name
+        self.detail = detail
+
+
+class BlobMismatchedError(ViolationError):
+    """Bytes that are stored under a CID are not the bytes that it names."""
+
+    def __init__(self, cid: Cid) -> None:
+        super().__init__(f"the bytes stored as {cid} are not what that CID names: they were altered or cut short")
+        self.cid = cid
+
+
+class InvalidBlobError(ViolationError):
+    """A blob is not what its place asks for.
+
+    Attributes:
+        reason: A code of the closed list in ``ledger.updates.Reason``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class BlobTooLargeError(ViolationError):
+    """A blob is what its CID says, and larger than the reader accepts."""
+
+    def __init__(self, cid: Cid, size: int, limit: int) -> None:
+        super().__init__(f"{cid} has {size:,} bytes, the limit is {limit:,}")
+        self.cid = cid
+
+
+# ------------------------------------------------- something could not be had
+
+
+class UnavailableError(FedledgerError):
+    """Something that is needed is not there or cannot be reached."""
+
+    exit_status = 3
+
+
+class BlobMissingError(UnavailableError):
+    """Nothing is stored under a CID."""
+
+    def __init__(self, cid: Cid) -> None:
+        super().__init__(f"no blob {cid} in this store: fetch it from its owner or a mirror")
+        self.cid = cid

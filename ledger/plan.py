@@ -1,0 +1,77 @@
+"""The plan: the document that fixes a round before it starts. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from ledger.documents import Document
+
+MAX_PLAN_BYTES = 1 << 20
+MAX_WEIGHT = 1 << 32
+"""Integers up to here times a float32 are far from overflowing a float64."""
+
+Dtype = Literal["F32", "F16", "BF16"]
+Count = Annotated[int, Field(ge=1, lt=1 << 53)]
+
+
+class TensorSpec(Document):
+    """One tensor's dtype (as safetensors names it) and shape."""
+
+    dtype: Dtype
+    shape: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 40)]], Field(max_length=16)]
+
+
+class FedAvg(Document):
+    """The mean of the updates' tensors, weighted (McMahan et al. 2017)."""
+
+    name: Literal["fedavg"] = "fedavg"
+
+
+class Weighting(Document):
+    """An update weighs as many as its examples, at most `cap`."""
+
+    by: Literal["examples"] = "examples"
+    cap: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1_000_000
+
+
+class Training(Document):
+    """What every site does with its rows."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0, lt=1e6)]
+
+
+class Plan(Document):
+    """What a round computes and what it needs.
+
+    Attributes:
+        settlement: Version of the settlement rules.
+        tensors: The schema of every update and of the model, by tensor name.
+        max_update_bytes: An update's blob may not be larger.
+        window: Seconds in which the round takes updates.
+        quorum: The fewest counted updates.
+        approvals: The auditors' approvals that release the model.
+    """
+
+    TITLE: ClassVar[str] = "plan"
+
+    settlement: Literal[1] = 1
+    tensors: Annotated[dict[str, TensorSpec], Field(min_length=1)]
+    strategy: FedAvg = FedAvg()
+    weighting: Weighting = Weighting()
+    training: Training
+    max_update_bytes: Count
+    window: Annotated[int, Field(ge=1, lt=1 << 32)]
+    quorum: Annotated[int, Field(ge=1, lt=1 << 16)]
+    approvals: Annotated[int, Field(ge=0, lt=1 << 16)]
+
+    @field_validator("tensors")
+    @classmethod
+    def _names(cls, tensors: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
+        for name in tensors:
+            if not 1 <= len(name) <= 256 or name == "__metadata__":
+                raise ValueError(f"not a tensor's name: {name!r}")
+        return tensors

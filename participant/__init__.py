@@ -1,0 +1,1 @@
+"""A site: what it trains, and the loop that answers rounds."""
