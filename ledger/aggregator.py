@@ -70,9 +70,7 @@ class Aggregator:
             self.contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
             return
         model = self.store.put(settlement.model)
-        self.contract.settle(
-            self.account, proposal.round, proposal.head, model, manifest, settlement.manifest.counted
-        )
+        self.contract.settle(self.account, proposal.round, proposal.head, model, manifest, settlement.manifest.counted)
 
 
 def propose(history: History, store: Store) -> Proposal:

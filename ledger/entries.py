@@ -108,13 +108,7 @@ class AttestationRecorded:
 
 
 Fact = (
-    MemberAdmitted
-    | GenesisRecorded
-    | RoundOpened
-    | UpdateRecorded
-    | RoundSettled
-    | RoundAborted
-    | AttestationRecorded
+    MemberAdmitted | GenesisRecorded | RoundOpened | UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded
 )
 FACTS: dict[str, type[Fact]] = {
     fact.__name__: fact
@@ -170,9 +164,7 @@ class Genesis:
 
 def extend(head: bytes, entry: Entry) -> bytes:
     """The head after `entry`, given the head before it (32 bytes each)."""
-    fields = b"".join(
-        codec.words(getattr(entry.fact, name)) for name, codec in _codecs(type(entry.fact)).items()
-    )
+    fields = b"".join(codec.words(getattr(entry.fact, name)) for name, codec in _codecs(type(entry.fact)).items())
     return keccak(head + _integer(entry.fact.KIND) + fields + _integer(entry.block) + _integer(entry.time))
 
 
@@ -310,9 +302,7 @@ _CODECS: dict[Any, _Codec] = {
     Address: _Codec(_address, str, read_address),
     Name: _Codec(name_bytes, str, _read_name),
     Role: _Codec(_integer, _show_roles, _read_roles),
-    AbortReason: _Codec(
-        _integer, lambda reason: reason.name.lower(), lambda value: AbortReason[value.upper()]
-    ),
+    AbortReason: _Codec(_integer, lambda reason: reason.name.lower(), lambda value: AbortReason[value.upper()]),
 }
 _HINTS: dict[type[Fact], dict[str, Any]] = {
     fact: {name: hint for name, hint in get_type_hints(fact).items() if name != "KIND"} for fact in FACTS.values()

@@ -57,7 +57,7 @@ class InvalidBlobError(ViolationError):
     """A blob is not what its place asks for.
 
     Attributes:
-        reason: A code of the closed list in ``ledger.updates.Reason``.
+        reason: A code of the closed list in ``ledger.manifest.Reason``.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -84,8 +84,8 @@ class UnavailableError(FedledgerError):
 
 
 class BlobMissingError(UnavailableError):
-    """Nothing is stored under a CID."""
+    """Nothing that can be read is stored under a CID."""
 
-    def __init__(self, cid: Cid) -> None:
-        super().__init__(f"no blob {cid} in this store: fetch it from its owner or a mirror")
+    def __init__(self, cid: Cid, why: str) -> None:
+        super().__init__(f"blob {cid} is not to be had ({why}): fetch it from its owner or a mirror")
         self.cid = cid

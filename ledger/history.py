@@ -189,9 +189,7 @@ class History:
                 self._check_attestation(fact)
 
     def _check_governor(self, sender: str | None) -> None:
-        _require(
-            sender is None or sender == self.genesis.governor, "GovernorOnly", f"{sender} is not the governor"
-        )
+        _require(sender is None or sender == self.genesis.governor, "GovernorOnly", f"{sender} is not the governor")
 
     def _check_member(self, number: int, role: Role, sender: str | None) -> None:
         member = self.members.get(number)
@@ -200,9 +198,7 @@ class History:
             member = by_account if by_account and by_account.id == number else None
         if member is None:
             raise Refused("MemberUnknown", f"there is no member {number} with the account that acts")
-        _require(
-            role in member.roles, "MemberRoleMissing", f"member {number} ({member.name}) is no {_role_name(role)}"
-        )
+        _require(role in member.roles, "MemberRoleMissing", f"member {number} ({member.name}) is no {_role_name(role)}")
 
     def _check_admission(self, fact: MemberAdmitted) -> None:
         _require(fact.account != _ZERO_ACCOUNT, "MemberAccountZero", "the zero account cannot be a member")
@@ -326,9 +322,7 @@ class History:
         self.entries += 1
         match entry.fact:
             case MemberAdmitted() as fact:
-                self.members[fact.member] = Member(
-                    fact.member, fact.account, fact.roles, fact.name, self.latest_round
-                )
+                self.members[fact.member] = Member(fact.member, fact.account, fact.roles, fact.name, self.latest_round)
             case GenesisRecorded() as fact:
                 self.genesis_model = fact
             case RoundOpened() as fact:
@@ -338,9 +332,7 @@ class History:
                     _record_in_round(known, fact)
 
 
-def _record_in_round(
-    known: Round, fact: UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded
-) -> None:
+def _record_in_round(known: Round, fact: UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded) -> None:
     match fact:
         case UpdateRecorded():
             known.updates[fact.member] = fact

@@ -95,15 +95,11 @@ def settle(
         rows.append(Row(member=update.member, update=str(update.update), weight=weight, excluded=excluded))
     counted = len(rows) - len(details)
     model = mean.model() if counted >= plan.quorum else None
-    manifest = Manifest(
-        **place.document(), updates=rows, counted=counted, model=str(cid_of(model)) if model else None
-    )
+    manifest = Manifest(**place.document(), updates=rows, counted=counted, model=str(cid_of(model)) if model else None)
     return Settlement(model, manifest, details)
 
 
-def _fetch(
-    place: Place, plan: Plan, update: UpdateRecorded, blobs: Blobs, unavailable: Collection[int]
-) -> TensorBlob:
+def _fetch(place: Place, plan: Plan, update: UpdateRecorded, blobs: Blobs, unavailable: Collection[int]) -> TensorBlob:
     if update.member in unavailable:
         raise InvalidBlobError(Reason.UNAVAILABLE, "claimed by the aggregator: no bytes that hash to the CID")
     try:

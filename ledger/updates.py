@@ -121,9 +121,7 @@ def _decode(blob: bytes) -> TensorBlob:
         raise ValueError(f"a header of {length:,} bytes does not fit a blob of {len(blob):,}")
     described = json.loads(blob[8 : 8 + length])
     header = parse(described.pop("__metadata__")["fedledger"].encode())
-    schema = {
-        name: TensorSpec(dtype=tensor["dtype"], shape=tensor["shape"]) for name, tensor in described.items()
-    }
+    schema = {name: TensorSpec(dtype=tensor["dtype"], shape=tensor["shape"]) for name, tensor in described.items()}
     head = _head(header, schema)
     if head != blob[: 8 + length]:
         raise ValueError("the header would not be written again like that")
@@ -207,14 +205,14 @@ def _head(header: Mapping[str, Any], schema: Schema) -> bytes:
 def to_float64(stored: Array, dtype: str) -> npt.NDArray[np.float64]:
     """The values of a stored array; exact, since every dtype here is narrower."""
     values = (stored.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else stored
-    return values.astype(np.float64)
+    return np.asarray(values, dtype=np.float64)
 
 
 def from_float64(values: npt.NDArray[np.float64], dtype: str) -> Array:
     """Round float64 values once, to nearest, ties to even, into stored form."""
     with np.errstate(over="ignore"):
         if dtype != "BF16":
-            return values.astype(_STORED[dtype])
+            return np.asarray(values, dtype=_STORED[dtype])
         single = values.astype(np.float32)
         # float64 -> float32 -> bfloat16 would round twice. Round to odd in between (Boldo & Melquiond 2008): cut
         # towards zero and set the last bit if anything was cut; then the second rounding is the only one that counts.
@@ -222,7 +220,7 @@ def from_float64(values: npt.NDArray[np.float64], dtype: str) -> Array:
         inexact = single.astype(np.float64) != values
         bits = single.view(np.uint32) - too_far | inexact
         rounded = (bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16
-        return rounded.astype(_STORED["BF16"])
+        return np.asarray(rounded, dtype=_STORED["BF16"])
 
 
 def _is_finite(stored: Array, dtype: str) -> bool:

@@ -79,21 +79,24 @@ def pool(splits: dict[str, Split]) -> Split:
 
 
 def _split(records: list[dict[str, str]], seed: int, number: int) -> Split:
-    order = np.random.default_rng([seed, number]).permutation(len(records))
-    numbers = np.array([[_number(record, name) for name in _NUMBERS] for record in records], np.float64)[order]
+    numbers = np.array([[_number(record, name) for name in _NUMBERS] for record in records], np.float64)
     choices = np.array(
         [[record[name] == value for name, values in _CHOICES.items() for value in values] for record in records],
         np.float32,
-    )[order]
-    labels = np.array([int(record["num"]) > 0 for record in records], np.float32)[order]
+    )
+    labels = np.array([int(record["num"]) > 0 for record in records], np.float32)
 
-    tests = round(len(records) * TEST_SHARE)
-    known = np.ma.masked_invalid(numbers[tests:])
+    # The same share of either label is tested: Switzerland has 8 rows without disease among 123.
+    random = np.random.default_rng([seed, number])
+    shuffled = [random.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+    test = np.concatenate([rows[: round(len(rows) * TEST_SHARE)] for rows in shuffled])
+    train = np.concatenate([rows[round(len(rows) * TEST_SHARE) :] for rows in shuffled])
+    known = np.ma.masked_invalid(numbers[train])
     mean = known.mean(axis=0).filled(0.0)
     spread = known.std(axis=0).filled(1.0)
     standard = np.nan_to_num((numbers - mean) / np.where(spread > 0, spread, 1.0), nan=0.0)
     features = np.concatenate([standard.astype(np.float32), choices - np.float32(0.5)], axis=1)
-    return Split(features[tests:], labels[tests:], features[:tests], labels[:tests])
+    return Split(features[train], labels[train], features[test], labels[test])
 
 
 def _number(record: dict[str, str], name: str) -> float:

@@ -34,9 +34,7 @@ SETTINGS: dict[str, Any] = {
     # No metadata in the code: the bytes on chain are exactly the bytes compiled.
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
     "outputSelection": {
-        "FederatedLedger.sol": {
-            "FederatedLedger": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]
-        }
+        "FederatedLedger.sol": {"FederatedLedger": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}
     },
 }
 
@@ -63,8 +61,7 @@ def npm_compiler() -> Path | None:
 def compile_contract(compiler: Path) -> str:
     """Compile with `compiler` and return the artifact's text."""
     sources = {
-        path.name: {"content": path.read_text(encoding="utf-8")}
-        for path in sorted((ROOT / "contracts").glob("*.sol"))
+        path.name: {"content": path.read_text(encoding="utf-8")} for path in sorted((ROOT / "contracts").glob("*.sol"))
     }
     output = solcx.compile_standard(
         {"language": "Solidity", "sources": sources, "settings": SETTINGS}, solc_binary=compiler

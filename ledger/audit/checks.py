@@ -16,11 +16,11 @@ What no check proves: that a site trained honestly on honest data, or that a his
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from ledger.audit.evidence import Evidence
 from ledger.audit.report import Check, Finding, Report, incomplete, noted, violated
-from ledger.audit.rounds import audit_round, who
+from ledger.audit.rounds import RoundAudit, audit_round, who
 from ledger.cid import Cid
 from ledger.entries import (
     AttestationRecorded,
@@ -53,23 +53,29 @@ def audit(evidence: Evidence, head: bytes | None = None, progress: Progress = la
     """
     self_test()
     history, refusals = _replay(evidence)
-    checks = [_check_entries(evidence, history, head), _check_rules(evidence, refusals)]
-    checks.append(_check_blobs(evidence, history, progress))
-    documents: list[Finding] = []
-    settlement: list[Finding] = []
-    for done, known in enumerate(history.rounds.values()):
-        progress("settlement", done, len(history.rounds))
-        outcome = audit_round(history, known, evidence.store)
-        documents += outcome.documents
-        settlement += outcome.settlement
+    rounds: dict[int, RoundAudit] = {}
+    for number, known in history.rounds.items():
+        progress("settlement", len(rounds), len(history.rounds))
+        rounds[number] = audit_round(history, known, evidence.store)
     ended = sum(known.ended is not None for known in history.rounds.values())
-    checks += [
-        Check("documents", f"plans, base models and manifests of {len(history.rounds)} rounds", tuple(documents)),
-        Check("settlement", f"{ended} ended rounds, settled again and compared byte for byte", tuple(settlement)),
+    checks = (
+        _check_entries(evidence, history, head),
+        Check("rules", f"the contract's rules replayed over {len(evidence.entries)} entries", tuple(refusals)),
+        _check_blobs(evidence, history, rounds, progress),
+        Check(
+            "documents",
+            f"plans, base models and manifests of {len(rounds)} rounds",
+            tuple(finding for outcome in rounds.values() for finding in outcome.documents),
+        ),
+        Check(
+            "settlement",
+            f"{ended} ended rounds, settled again and compared byte for byte",
+            tuple(finding for outcome in rounds.values() for finding in outcome.settlement),
+        ),
         _check_objections(history),
-    ]
+    )
     updates = sum(isinstance(entry.fact, UpdateRecorded) for entry, _ in evidence.entries)
-    return Report(history.head, len(history.rounds), updates, tuple(checks))
+    return Report(history.head, len(rounds), updates, checks)
 
 
 def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:
@@ -119,28 +125,29 @@ def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> 
     return Check("entries", f"{len(evidence.entries)} entries refolded and compared with {whose}", tuple(findings))
 
 
-def _check_rules(evidence: Evidence, refusals: list[Finding]) -> Check:
-    return Check("rules", f"the contract's rules replayed over {len(evidence.entries)} entries", tuple(refusals))
-
-
-def _check_blobs(evidence: Evidence, history: History, progress: Progress) -> Check:
-    references: dict[Cid, list[str]] = {evidence.genesis.charter: ["charter"]}
+def _check_blobs(evidence: Evidence, history: History, rounds: Mapping[int, RoundAudit], progress: Progress) -> Check:
+    roles: dict[Cid, dict[str, None]] = {evidence.genesis.charter: {"charter": None}}
+    claimed: set[Cid] = set()
     for entry, _ in evidence.entries:
         for cid, role in _references(history, entry):
-            roles = references.setdefault(cid, [])
-            if role not in roles:
-                roles.append(role)
-    claimed: list[Finding] = []
-    for done, (cid, roles) in enumerate(references.items()):
-        progress("blobs", done, len(references))
-        named = f"blob {cid} ({', '.join(roles)})"
+            roles.setdefault(cid, {})[role] = None
+        match entry.fact:
+            case UpdateRecorded() as fact if fact.round in rounds and fact.member in rounds[fact.round].claimed:
+                claimed.add(fact.update)
+    findings: list[Finding] = []
+    for done, cid in enumerate(roles):
+        progress("blobs", done, len(roles))
+        named = f"blob {cid} ({', '.join(roles[cid])})"
         try:
             evidence.store.verify(cid)
         except BlobMissingError:
-            claimed.append(incomplete(f"{named} is missing: ask its owner, the aggregator or a mirror for it"))
+            if cid in claimed and len(roles[cid]) == 1:
+                findings.append(noted(f"{named} is missing, as the round's manifest claims that it was"))
+            else:
+                findings.append(incomplete(f"{named} is missing: ask its owner, the aggregator or a mirror for it"))
         except BlobMismatchedError:
-            claimed.append(violated(f"{named} is not what its CID says: the stored bytes were altered or cut short"))
-    return Check("blobs", f"{len(references)} blobs hashed and compared with their CIDs", tuple(claimed))
+            findings.append(violated(f"{named} is not what its CID says: the stored bytes were altered or cut short"))
+    return Check("blobs", f"{len(roles)} blobs hashed and compared with their CIDs", tuple(findings))
 
 
 def _references(history: History, entry: Entry) -> Iterable[tuple[Cid, str]]:

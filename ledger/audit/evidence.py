@@ -86,7 +86,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UnavailableError(f"{path} is missing: without it there is nothing to audit; get the folder again") from None
+        raise UnavailableError(f"{path} is missing: there is nothing to audit; get the folder again") from None
     except UnicodeDecodeError as error:
         raise ViolationError(f"{path} is not text in UTF-8 ({error}): it was altered; get the folder again") from None
 
@@ -105,7 +105,7 @@ def _read_ledger(text: str) -> tuple[Genesis, bytes]:
         )
         head = read_head(document["head"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ViolationError(f"ledger.json does not describe a ledger ({error}): it was altered; get it again") from None
+        raise ViolationError(f"ledger.json does not describe a ledger ({error}): get the folder again") from None
     return genesis, head
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger.audit.report import Finding, incomplete, noted, violated
-from ledger.cid import Cid, cid_of
+from ledger.cid import cid_of
 from ledger.entries import RoundAborted, RoundSettled
 from ledger.errors import (
     BlobMismatchedError,
@@ -29,10 +29,12 @@ class RoundAudit:
     Attributes:
         documents: Findings on plan, base model and manifest.
         settlement: Findings on settling it again.
+        claimed: Ids of the members whose update the manifest claims was unavailable.
     """
 
     documents: tuple[Finding, ...]
-    settlement: tuple[Finding, ...]
+    settlement: tuple[Finding, ...] = ()
+    claimed: frozenset[int] = frozenset()
 
 
 def who(history: History, member: int) -> str:
@@ -49,16 +51,20 @@ def audit_round(history: History, known: Round, store: Store) -> RoundAudit:
         documents += _base(history, known, plan, store)
     ended = known.ended
     if ended is None or ended.manifest is None:
-        return RoundAudit(tuple(documents), ())
-    manifest = _manifest(history, known, ended.manifest, store, documents)
-    if manifest is not None:
-        documents += _accounts(history, known, manifest)
-    if plan is None or manifest is None:
-        lacking = "plan" if plan is None else "manifest"
-        return RoundAudit(
-            tuple(documents), (incomplete(f"round {known.number} cannot be settled again without its {lacking}"),)
-        )
-    return RoundAudit(tuple(documents), tuple(_settle_again(history, known, ended, plan, manifest, store)))
+        return RoundAudit(tuple(documents))
+    lacking = incomplete(f"round {known.number} cannot be settled again without its plan and its manifest")
+    try:
+        manifest = Manifest.decode(store.get(ended.manifest))
+    except FedledgerError as error:
+        author = f"{who(history, ended.aggregator)} published it"
+        documents.append(_finding(f"round {known.number}: its manifest {ended.manifest}", error, author))
+        return RoundAudit(tuple(documents), (lacking,))
+    documents += _accounts(history, known, ended, manifest)
+    claimed = frozenset(row.member for row in manifest.updates if row.excluded is Reason.UNAVAILABLE)
+    if plan is None:
+        return RoundAudit(tuple(documents), (lacking,), claimed)
+    settlement = _settle_again(history, known, ended, plan, manifest, claimed, store)
+    return RoundAudit(tuple(documents), tuple(settlement), claimed)
 
 
 def _plan(history: History, known: Round, store: Store, findings: list[Finding]) -> Plan | None:
@@ -93,22 +99,8 @@ def _base(history: History, known: Round, plan: Plan, store: Store) -> list[Find
     return []
 
 
-def _manifest(
-    history: History, known: Round, cid: Cid, store: Store, findings: list[Finding]
-) -> Manifest | None:
-    try:
-        return Manifest.decode(store.get(cid))
-    except FedledgerError as error:
-        assert known.ended is not None
-        author = f"{who(history, known.ended.aggregator)} published it"
-        findings.append(_finding(f"round {known.number}: its manifest {cid}", error, author))
-        return None
-
-
-def _accounts(history: History, known: Round, manifest: Manifest) -> list[Finding]:
+def _accounts(history: History, known: Round, ended: RoundSettled | RoundAborted, manifest: Manifest) -> list[Finding]:
     """Every recorded update stands in the manifest exactly once, and nothing else does."""
-    ended = known.ended
-    assert ended is not None and ended.manifest is not None
     where, aggregator = f"round {known.number}", who(history, ended.aggregator)
     findings = []
     rows = [(row.member, row.update) for row in manifest.updates]
@@ -140,17 +132,20 @@ def _accounts(history: History, known: Round, manifest: Manifest) -> list[Findin
 
 
 def _settle_again(
-    history: History, known: Round, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest, store: Store
+    history: History,
+    known: Round,
+    ended: RoundSettled | RoundAborted,
+    plan: Plan,
+    manifest: Manifest,
+    claimed: frozenset[int],
+    store: Store,
 ) -> list[Finding]:
     where = f"round {known.number}"
-    claimed = {row.member for row in manifest.updates if row.excluded is Reason.UNAVAILABLE}
     try:
         again = settle(Place.of(history.genesis, known.opened), plan, known.updates.values(), store, claimed)
     except (BlobMissingError, BlobMismatchedError) as error:
         member = next(member for member, update in known.updates.items() if update.update == error.cid)
-        return [
-            incomplete(f"{where} cannot be settled again: the update of {who(history, member)}: {error}")
-        ]
+        return [incomplete(f"{where} cannot be settled again: the update of {who(history, member)}: {error}")]
     findings = _compare(history, known, ended, manifest, again)
     for row in again.manifest.updates:
         if row.excluded is not None:

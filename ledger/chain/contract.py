@@ -178,9 +178,7 @@ def _lower(address: str) -> Address:
 def _fact(data: EventData) -> Fact:
     kind = FACTS[data["event"]]
     hints = get_type_hints(kind)
-    arguments = {
-        field.name: _field(data["args"][_camel_case(field.name)], hints[field.name]) for field in fields(kind)
-    }
+    arguments = {field.name: _field(data["args"][_camel_case(field.name)], hints[field.name]) for field in fields(kind)}
     return kind(**arguments)
 
 

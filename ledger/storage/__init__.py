@@ -26,5 +26,13 @@ class Store(Protocol):
             BlobTooLargeError: If it is what the CID names, and larger than `limit`.
         """
 
+    def verify(self, cid: Cid) -> None:
+        """Check a blob of any size without taking it into memory.
+
+        Raises:
+            BlobMissingError: If it is not there.
+            BlobMismatchedError: If what is there is something else.
+        """
+
     def has(self, cid: Cid) -> bool:
-        """Whether something is stored under `cid`; only `get` verifies it."""
+        """Whether something is stored under `cid`; only `get` and `verify` look at it."""

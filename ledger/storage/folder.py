@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from ledger.cid import CHUNK, Cid, cid_of, cid_of_chunks
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
@@ -44,15 +45,22 @@ class FolderStore:
             with open(self.path(cid), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if limit is not None and size > limit:
-                    if cid_of_chunks(iter(lambda: file.read(CHUNK), b"")) != cid:
-                        raise BlobMismatchedError(cid)
+                    _verify(file, cid)
                     raise BlobTooLargeError(cid, size, limit)
                 blob = file.read(size + 1)
-        except FileNotFoundError:
-            raise BlobMissingError(cid) from None
+        except OSError as error:
+            raise BlobMissingError(cid, str(error.strerror)) from None
         if cid_of(blob) != cid:
             raise BlobMismatchedError(cid)
         return blob
+
+    def verify(self, cid: Cid) -> None:
+        """See `Store.verify`."""
+        try:
+            with open(self.path(cid), "rb") as file:
+                _verify(file, cid)
+        except OSError as error:
+            raise BlobMissingError(cid, str(error.strerror)) from None
 
     def has(self, cid: Cid) -> bool:
         """See `Store.has`."""
@@ -61,3 +69,8 @@ class FolderStore:
     def path(self, cid: Cid) -> Path:
         """The blob's file."""
         return self.folder / str(cid)
+
+
+def _verify(file: BinaryIO, cid: Cid) -> None:
+    if cid_of_chunks(iter(lambda: file.read(CHUNK), b"")) != cid:
+        raise BlobMismatchedError(cid)
