@@ -32,7 +32,7 @@ from ledger.entries import (
     UpdateRecorded,
     extend,
 )
-from ledger.errors import BlobMismatchedError, BlobMissingError, Refused
+from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, ViolationError
 from ledger.history import History
 from ledger.settlement import self_test
 
@@ -76,6 +76,12 @@ def audit(evidence: Evidence, head: bytes | None = None, progress: Progress = la
     )
     updates = sum(isinstance(entry.fact, UpdateRecorded) for entry, _ in evidence.entries)
     return Report(history.head, len(rounds), updates, checks)
+
+
+def unreadable(error: FedledgerError) -> Report:
+    """The report on a source that cannot be read at all."""
+    finding = violated if isinstance(error, ViolationError) else incomplete
+    return Report(None, 0, 0, (Check("source", "the source is read", (finding(str(error)),)),))
 
 
 def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:

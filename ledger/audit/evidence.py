@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def _read_ledger(text: str) -> tuple[Genesis, bytes]:
             Cid.parse(document["charter"]),
         )
         head = read_head(document["head"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ViolationError(f"ledger.json does not describe a ledger ({error}): get the folder again") from None
     return genesis, head
 
@@ -113,12 +114,11 @@ def read_head(text: str) -> bytes:
     """A head from ``0x`` and 64 hex digits.
 
     Raises:
-        ValueError: If `text` is anything else.
+        UsageError: If `text` is anything else.
     """
-    raw = bytes.fromhex(text[2:])
-    if text[:2] != "0x" or len(raw) != 32 or len(text) != 66:
-        raise ValueError(f"a head is 0x and 64 hex digits, not {text!r}")
-    return raw
+    if not re.fullmatch("0x[0-9a-f]{64}", text):
+        raise UsageError(f"a head is 0x and 64 hex digits in lower case, not {text!r}")
+    return bytes.fromhex(text[2:])
 
 
 def write_atomically(path: Path, text: str) -> None:

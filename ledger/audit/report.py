@@ -64,13 +64,13 @@ class Report:
     """The outcome of an audit.
 
     Attributes:
-        head: The head refolded from the entries (32 bytes).
+        head: The head refolded from the entries (32 bytes), None if they could not be read.
         rounds: Rounds opened.
         updates: Updates recorded.
         checks: In their order.
     """
 
-    head: bytes
+    head: bytes | None
     rounds: int
     updates: int
     checks: tuple[Check, ...]
@@ -80,11 +80,15 @@ class Report:
         """The worst of the checks."""
         return worst(check.status for check in self.checks)
 
+    @property
+    def _head(self) -> str | None:
+        return "0x" + self.head.hex() if self.head is not None else None
+
     def document(self) -> dict[str, Any]:
         """The report in JSON."""
         return {
             "verdict": self.verdict.value,
-            "head": "0x" + self.head.hex(),
+            "head": self._head,
             "rounds": self.rounds,
             "updates": self.updates,
             "checks": [
@@ -94,7 +98,7 @@ class Report:
 
     def sentence(self) -> str:
         """The verdict in one sentence."""
-        about = f"{self.rounds} rounds, {self.updates} updates, head 0x{self.head.hex()}"
+        about = f"{self.rounds} rounds, {self.updates} updates, head {self._head or 'unknown'}"
         failed = ", ".join(check.name for check in self.checks if check.status is self.verdict)
         match self.verdict:
             case Verdict.VERIFIED:

@@ -1,0 +1,55 @@
+"""The command line: one file per command, found through the entry-point group ``fedledger.commands``.
+
+A command's module imports click alone; what it works with is imported when it runs, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+from ledger import __version__
+from ledger.errors import FedledgerError
+
+GROUP = "fedledger.commands"
+
+
+class Commands(click.Group):
+    """The commands of all installed packages; every error of ours ends in one sentence and its exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in alphabetical order."""
+        return sorted(entry_points(group=GROUP).names)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name, None if there is none."""
+        command: click.Command | None = next((found.load() for found in entry_points(group=GROUP, name=name)), None)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except FedledgerError as error:
+            raise _Failure(str(error), error.exit_status) from error
+        except OSError as error:
+            raise _Failure(f"{error.filename or 'the system'}: {error.strerror or error}", 3) from error
+
+
+class _Failure(click.ClickException):
+    """One sentence on standard error, and an exit status."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_status  # type: ignore[misc]  # click reads it from the exception it caught
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fedledger")
+def main() -> None:
+    """Train one model together, and let anyone audit how it came about.
+
+    Exit status: 0 done; 1 evidence that something is wrong; 2 wrong use; 3 something could not be checked or reached.
+    """
