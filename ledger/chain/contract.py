@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_type_hints
 
 from eth_account.signers.local import LocalAccount
@@ -32,7 +32,7 @@ from ledger.history import History
 NO_BLOB = (bytes(32), 0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class LedgerContract:
     """One ledger on one chain.
 
@@ -47,6 +47,8 @@ class LedgerContract:
     address: ChecksumAddress
     genesis: Genesis
     deployed: int
+    _entries: list[Entry] = field(default_factory=list, init=False, repr=False)
+    _read: int = field(default=0, init=False, repr=False)  # the last block whose entries are in `_entries`
 
     @classmethod
     def deploy(cls, web3: Web3, governor: LocalAccount, charter: Cid) -> LedgerContract:
@@ -111,12 +113,22 @@ class LedgerContract:
         return bytes(head)
 
     def entries(self) -> list[Entry]:
-        """Every entry that the node shows, in order; only refolding the head tells whether these are all."""
+        """Every entry that the node shows, in order; only refolding the head tells whether these are all.
+
+        Blocks that were read once are not read again.
+        """
+        latest = self.web3.eth.block_number
+        if latest > self._read:
+            self._entries += self._entries_between(max(self._read + 1, self.deployed), latest)
+            self._read = latest
+        return list(self._entries)
+
+    def _entries_between(self, first: int, last: int) -> list[Entry]:
         events = {
             "0x" + event.topic.removeprefix("0x"): event
             for event in (getattr(self._contract.events, name)() for name in FACTS)
         }
-        logs = self.web3.eth.get_logs({"address": self.address, "fromBlock": self.deployed, "toBlock": "latest"})
+        logs = self.web3.eth.get_logs({"address": self.address, "fromBlock": first, "toBlock": last})
         times: dict[int, int] = {}
         entries = []
         for log in logs:
