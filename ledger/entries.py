@@ -36,8 +36,9 @@ class Role(IntFlag):
 
 
 class AbortReason(IntEnum):
-    """Why a round ended without a model."""
+    """Why a round ended without a model; the contract refuses `NONE`."""
 
+    NONE = 0
     QUORUM = 1
     CANCELLED = 2
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ledger.cid import Cid
 from ledger.entries import (
     AbortReason,
     Address,
@@ -187,6 +188,8 @@ class History:
             case AttestationRecorded():
                 self._check_member(fact.auditor, Role.AUDITOR, sender)
                 self._check_attestation(fact)
+        for cid in vars(fact).values():
+            _require(not (isinstance(cid, Cid) and cid.digest == bytes(32)), "CidInvalid", "a digest is not zero")
 
     def _check_governor(self, sender: str | None) -> None:
         _require(sender is None or sender == self.genesis.governor, "GovernorOnly", f"{sender} is not the governor")
@@ -248,7 +251,9 @@ class History:
     def _check_end(self, fact: RoundSettled | RoundAborted, time: int, expected_head: bytes | None) -> None:
         known = self._open_round(fact.round)
         recorded = len(known.updates)
-        cancelled = isinstance(fact, RoundAborted) and fact.reason is AbortReason.CANCELLED
+        reason = fact.reason if isinstance(fact, RoundAborted) else None
+        _require(reason is not AbortReason.NONE, "AbortReasonMissing", "an abort has a reason")
+        cancelled = reason is AbortReason.CANCELLED
         _require(
             cancelled or time > known.opened.deadline or recorded >= known.eligible,
             "RoundStillRunning",

@@ -7,6 +7,9 @@ from typing import ClassVar, Literal
 
 from ledger.documents import Document
 
+MAX_MANIFEST_BYTES = 16 << 20
+"""Enough for an update of every member that a ledger can have."""
+
 
 class Reason(StrEnum):
     """Why settlement excludes an update: the whole list."""

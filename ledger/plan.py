@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import math
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ledger.documents import Document
 
@@ -13,6 +14,7 @@ MAX_WEIGHT = 1 << 32
 """Integers up to here times a float32 are far from overflowing a float64."""
 
 Dtype = Literal["F32", "F16", "BF16"]
+ITEM_BYTES: dict[Dtype, int] = {"F32": 4, "F16": 2, "BF16": 2}
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
 
 
@@ -67,6 +69,13 @@ class Plan(Document):
     window: Annotated[int, Field(ge=1, lt=1 << 32)]
     quorum: Annotated[int, Field(ge=1, lt=1 << 16)]
     approvals: Annotated[int, Field(ge=0, lt=1 << 16)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        elements = sum(math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in self.tensors.values())
+        if elements > self.max_update_bytes:
+            raise ValueError(f"tensors of {elements:,} bytes do not fit an update of {self.max_update_bytes:,}")
+        return self
 
     @field_validator("tensors")
     @classmethod

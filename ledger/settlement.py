@@ -114,7 +114,10 @@ class _WeightedMean:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._sums = {name: np.zeros(math.prod(spec.shape), np.float64) for name, spec in schema.items()}
+        try:
+            self._sums = {name: np.zeros(math.prod(spec.shape), np.float64) for name, spec in schema.items()}
+        except MemoryError:
+            raise UnavailableError("the plan's tensors do not fit this machine's memory: settle on another") from None
         self._weight = 0
 
     def add(self, tensors: Mapping[str, Array], weight: int) -> None:

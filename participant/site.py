@@ -35,7 +35,7 @@ class Site:
         if known is None or member is None:
             raise UsageError("nothing to answer: no round is open, or this account is no member")
         plan = Plan.decode(self.store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
-        base = decode_model(self.store.get(known.opened.base), plan)
+        base = decode_model(self.store.get(known.opened.base, limit=plan.max_update_bytes), plan)
         tensors = self.hospital.train(base.tensors, plan.training, known.number)
         header = update_header(Place.of(history.genesis, known.opened), member.id, self.hospital.examples)
         update = self.store.put(encode(header, plan.tensors, tensors))

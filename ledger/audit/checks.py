@@ -99,12 +99,14 @@ def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:
 def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> Check:
     findings = [violated(f"{text}: it was altered") for text in evidence.unreadable]
     before, block, time = evidence.genesis.head(), 0, 0
+    all_indexes = {entry.index for entry, _ in evidence.entries}
     seen: set[int] = set()
-    for position, (entry, shown) in enumerate(evidence.entries):
+    for entry, shown in evidence.entries:
         if entry.index in seen:
             findings.append(violated(f"{_describe(history, entry)}: it stands there a second time"))
-        elif entry.index != position and entry.index - 1 not in seen:
-            findings.append(violated(f"entry {entry.index - 1} is not in its place before {_describe(history, entry)}"))
+        elif entry.index > 0 and entry.index - 1 not in seen:
+            lost = "is missing" if entry.index - 1 not in all_indexes else "is not in its place"
+            findings.append(violated(f"entry {entry.index - 1} {lost} before {_describe(history, entry)}"))
         elif extend(before, entry) != shown:
             findings.append(
                 violated(f"{_describe(history, entry)}: it does not lead from the head before it to the head after it")

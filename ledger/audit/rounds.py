@@ -15,7 +15,7 @@ from ledger.errors import (
     UnavailableError,
 )
 from ledger.history import History, Round
-from ledger.manifest import Manifest, Reason, Row
+from ledger.manifest import MAX_MANIFEST_BYTES, Manifest, Reason, Row
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.settlement import Settlement, settle
 from ledger.storage import Store
@@ -54,7 +54,7 @@ def audit_round(history: History, known: Round, store: Store) -> RoundAudit:
         return RoundAudit(tuple(documents))
     lacking = incomplete(f"round {known.number} cannot be settled again without its plan and its manifest")
     try:
-        manifest = Manifest.decode(store.get(ended.manifest))
+        manifest = Manifest.decode(store.get(ended.manifest, limit=MAX_MANIFEST_BYTES))
     except FedledgerError as error:
         author = f"{who(history, ended.aggregator)} published it"
         documents.append(_finding(f"round {known.number}: its manifest {ended.manifest}", error, author))
@@ -92,7 +92,7 @@ def _plan(history: History, known: Round, store: Store, findings: list[Finding])
 def _base(history: History, known: Round, plan: Plan, store: Store) -> list[Finding]:
     opened = known.opened
     try:
-        decode_model(store.get(opened.base), plan)
+        decode_model(store.get(opened.base, limit=plan.max_update_bytes), plan)
     except FedledgerError as error:
         opener = f"{who(history, opened.aggregator)} opened the round on it"
         return [_finding(f"round {opened.round}: its base {opened.base}", error, opener)]

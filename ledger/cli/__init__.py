@@ -34,6 +34,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except FedledgerError as error:
             raise _Failure(str(error), error.exit_status) from error
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough; click ends quietly
         except OSError as error:
             raise _Failure(f"{error.filename or 'the system'}: {error.strerror or error}", 3) from error
 

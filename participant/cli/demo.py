@@ -47,11 +47,12 @@ def demo(rounds: int, out: Path, seed: int, cheat: str | None) -> None:
     from ledger.audit.evidence import read_folder
     from ledger.cli.audit import progress, show
 
-    click.echo(f"Four hospitals train one model in {rounds} rounds; every step is recorded. AUC on their test rows:")
     with Progress(transient=True) as bar:
         task = bar.add_task("training", total=rounds)
 
         def on_round(result: RoundResult) -> None:
+            if result.round == 1:
+                bar.console.print("Four hospitals train one model, and every step is recorded. AUC on their test rows:")
             bar.console.print(_line(result), highlight=False, soft_wrap=True)
             bar.advance(task)
 
