@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NewType, get_type_hints
 from eth_hash.auto import keccak
 
 from ledger.cid import Cid
+from ledger.documents import read_json
 
 CONTRACT_VERSION = 1
 
@@ -184,15 +185,16 @@ def from_line(line: str) -> tuple[Entry, bytes]:
         ValueError: If the line is anything but what `to_line` writes.
     """
     try:
-        row = json.loads(line)
+        row = read_json(line)
         kind = FACTS[row["kind"]]
         fact = kind(**{name: codec.read(row[name]) for name, codec in _codecs(kind).items()})
-        entry = Entry(row["entry"], fact, row["block"], row["time"], row["transaction"])
+        place = [_read_integer(row[name]) for name in ("entry", "block", "time")]
+        entry = Entry(place[0], fact, place[1], place[2], row["transaction"])
         head = bytes.fromhex(row["head"][2:])
         same = to_line(entry, head) == line
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an entry's line: {error}") from None
-    if not same or len(head) != 32 or min(entry.index, entry.block, entry.time) < 0:
+    if not same or len(head) != 32:
         raise ValueError("not an entry's line: a field is missing, unknown, or not in its usual form")
     return entry, head
 

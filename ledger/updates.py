@@ -13,7 +13,6 @@ other padding, other order or trailing bytes cannot hide anything.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.cid import Cid
-from ledger.documents import canonical, parse
+from ledger.documents import canonical, parse, read_json
 from ledger.entries import Address, Genesis, RoundOpened
 from ledger.errors import InvalidBlobError
 from ledger.manifest import Reason
@@ -111,7 +110,7 @@ def decode(blob: bytes) -> TensorBlob:
     """
     try:
         return _decode(blob)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise InvalidBlobError(Reason.MALFORMED, f"not a canonical tensor blob: {error}") from None
 
 
@@ -119,7 +118,7 @@ def _decode(blob: bytes) -> TensorBlob:
     length = int.from_bytes(blob[:8], "little")
     if len(blob) < 8 or length > min(len(blob) - 8, MAX_HEADER_BYTES):
         raise ValueError(f"a header of {length:,} bytes does not fit a blob of {len(blob):,}")
-    described = json.loads(blob[8 : 8 + length])
+    described = read_json(blob[8 : 8 + length])
     header = parse(described.pop("__metadata__")["fedledger"].encode())
     schema = {name: TensorSpec(dtype=tensor["dtype"], shape=tensor["shape"]) for name, tensor in described.items()}
     head = _head(header, schema)

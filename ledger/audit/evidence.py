@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.cid import Cid
+from ledger.documents import read_json
 from ledger.entries import Address, Entry, Genesis, extend, from_line, read_address, to_line
 from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.storage import Store
@@ -94,7 +95,7 @@ def _read(path: Path) -> str:
 
 def _read_ledger(text: str) -> tuple[Genesis, bytes]:
     try:
-        document = json.loads(text)
+        document = read_json(text)
         chain_id = document["chain_id"]
         if type(chain_id) is not int or chain_id < 0:
             raise ValueError(f"chain_id is {chain_id!r}")
@@ -105,7 +106,7 @@ def _read_ledger(text: str) -> tuple[Genesis, bytes]:
             Cid.parse(document["charter"]),
         )
         head = read_head(document["head"])
-    except (UsageError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ViolationError(f"ledger.json does not describe a ledger ({error}): get the folder again") from None
     return genesis, head
 

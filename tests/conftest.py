@@ -1,0 +1,27 @@
+"""Profiles: `default` for every day, `nightly` (--hypothesis-profile=nightly) for long runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.world import World, every_kind_of_entry
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=2000)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A history with every kind of entry, written down; not to be changed."""
+    world = every_kind_of_entry(tmp_path_factory.mktemp("recorded"))
+    world.write()
+    return world
+
+
+@pytest.fixture
+def history_folder(recorded: World, tmp_path: Path) -> Path:
+    """A copy of that history's folder, to be changed at will."""
+    return Path(shutil.copytree(recorded.folder, tmp_path / "history"))

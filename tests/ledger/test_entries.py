@@ -1,0 +1,157 @@
+"""Entries: one line each, and a head that anyone can refold with keccak256 alone."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode as abi_encode
+from eth_hash.auto import keccak
+
+from ledger.cid import DAG_PB, RAW, Cid
+from ledger.entries import (
+    AbortReason,
+    Address,
+    AttestationRecorded,
+    Entry,
+    Fact,
+    Genesis,
+    GenesisRecorded,
+    MemberAdmitted,
+    Name,
+    Role,
+    RoundAborted,
+    RoundOpened,
+    RoundSettled,
+    UpdateRecorded,
+    extend,
+    from_line,
+    name_bytes,
+    name_text,
+    to_line,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "entries.jsonl"
+A, B = Cid(bytes(range(32)), RAW), Cid(bytes(range(32, 64)), DAG_PB)
+ACCOUNT = Address("0x" + "a1" * 20)
+GENESIS = Genesis(1337, Address("0x" + "c0" * 20), Address("0x" + "d0" * 20), A)
+FACTS: list[Fact] = [
+    MemberAdmitted(1, ACCOUNT, Role.PARTICIPANT | Role.AUDITOR, Name("Zürich")),
+    GenesisRecorded(A),
+    RoundOpened(1, 5, A, 0, B, 1_700_000_600, 3, 1),
+    UpdateRecorded(1, 1, B, 212),
+    RoundSettled(1, 5, A, B, 3),
+    AttestationRecorded(1, 6, True, A),
+    RoundAborted(2, 5, AbortReason.QUORUM, B),
+    RoundAborted(3, 5, AbortReason.CANCELLED, None),
+]
+
+
+def history() -> list[tuple[Entry, bytes]]:
+    head, rows = GENESIS.head(), []
+    for index, fact in enumerate(FACTS):
+        entry = Entry(index, fact, 100 + index, 1_700_000_000 + index, "0x" + f"{index:02x}" * 32)
+        head = extend(head, entry)
+        rows.append((entry, head))
+    return rows
+
+
+def test_the_lines_of_all_kinds_are_the_golden_ones() -> None:
+    assert [to_line(entry, head) for entry, head in history()] == GOLDEN.read_text(encoding="utf-8").splitlines()
+
+
+def test_reading_a_line_gives_back_the_entry_and_its_head() -> None:
+    for entry, head in history():
+        assert from_line(to_line(entry, head)) == (entry, head)
+
+
+def test_the_first_head_is_the_keccak256_of_what_the_ledger_is() -> None:
+    types = ["uint256", "uint256", "address", "address", "bytes32", "uint8"]
+    values = [1, GENESIS.chain_id, GENESIS.ledger, GENESIS.governor, A.digest, A.codec]
+    assert GENESIS.head() == keccak(abi_encode(types, values))
+
+
+def test_a_head_is_the_keccak256_of_the_abi_encoded_entry_after_the_head_before_it() -> None:
+    entry = Entry(0, RoundOpened(1, 5, A, 0, B, 1_700_000_600, 3, 1), 9, 1_700_000_000, "0x" + "00" * 32)
+    types = ["bytes32", "uint8", "uint32", "uint16", "bytes32", "uint8", "uint32", "bytes32", "uint8"]
+    types += ["uint40", "uint16", "uint16", "uint256", "uint256"]
+    values: list[Any] = [bytes(32), 3, 1, 5, A.digest, A.codec, 0, B.digest, B.codec]
+    values += [1_700_000_600, 3, 1, 9, 1_700_000_000]
+    assert extend(bytes(32), entry) == keccak(abi_encode(types, values))
+
+
+def test_every_field_of_every_fact_changes_the_head() -> None:
+    others: dict[Any, Any] = {
+        A: B,
+        B: A,
+        ACCOUNT: GENESIS.ledger,
+        True: False,
+        None: A,
+        AbortReason.QUORUM: AbortReason.CANCELLED,
+    }
+    for entry, head in history():
+        before = history()[entry.index - 1][1] if entry.index else GENESIS.head()
+        changed = [
+            dataclasses.replace(entry, block=entry.block + 1),
+            dataclasses.replace(entry, time=entry.time + 1),
+        ]
+        for field in dataclasses.fields(entry.fact):
+            value = getattr(entry.fact, field.name)
+            if isinstance(value, AbortReason | Cid | bool | None) or value == ACCOUNT:
+                other = AbortReason.CANCELLED if value is AbortReason.QUORUM else others.get(value, AbortReason.QUORUM)
+            elif isinstance(value, Role):
+                other = Role.AGGREGATOR
+            else:
+                other = value + 1 if isinstance(value, int) else value + "!"
+            changed.append(dataclasses.replace(entry, fact=dataclasses.replace(entry.fact, **{field.name: other})))
+        heads = [extend(before, other) for other in changed]
+        assert head not in heads
+        assert len(set(heads)) == len(heads)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entry": -1},
+        {"entry": True},
+        {"member": "1"},
+        {"member": 1.0},
+        {"member": 1 << 64},
+        {"kind": "Nothing"},
+        {"account": "0xA1" + "a1" * 19},
+        {"account": "0x12"},
+        {"roles": ["auditor", "participant"]},
+        {"roles": ["king"]},
+        {"name": ""},
+        {"name": "x" * 33},
+        {"name": "a\0b"},
+        {"head": "0x00"},
+        {"block": None},
+        {"more": 1},
+    ],
+)
+def test_a_line_in_any_other_form_is_refused(change: dict[str, Any]) -> None:
+    row = json.loads(to_line(*history()[0])) | change
+    with pytest.raises(ValueError, match="not an entry's line"):
+        from_line(json.dumps(row, ensure_ascii=False))
+
+
+@pytest.mark.parametrize("line", ["", "[]", "null", "{}", "[" * 100_000, '{"kind": []}', "{'a': 1}"])
+def test_a_line_that_is_no_entry_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="not an entry's line"):
+        from_line(line)
+
+
+def test_a_line_with_a_field_missing_or_other_spacing_is_refused() -> None:
+    line = to_line(*history()[3])
+    row = json.loads(line)
+    del row["weight"]
+    for other in (json.dumps(row), line.replace(": ", ":"), line + " ", line.replace("{", '{"entry": 3, ', 1)):
+        with pytest.raises(ValueError, match="not an entry's line"):
+            from_line(other)
+
+
+@pytest.mark.parametrize("raw", [b"Site".ljust(32, b"\0"), b"\xff" * 32, b"a\0b".ljust(32, b"\0"), "é".encode() * 16])
+def test_every_name_that_a_contract_can_hold_is_written_and_read_back(raw: bytes) -> None:
+    assert name_bytes(name_text(raw)) == raw
