@@ -1,5 +1,6 @@
 """The contract and its pure twin side by side: the same calls, the same refusals, the same head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
@@ -15,6 +16,7 @@ from ledger.entries import (
     Fact,
     GenesisRecorded,
     MemberAdmitted,
+    Name,
     Role,
     RoundAborted,
     RoundOpened,
@@ -92,21 +94,14 @@ class Twin:
         """Call the contract and its twin; the name of the refusal that both give, None if both take it."""
         time = self.contract.web3.eth.get_block("pending")["timestamp"]
         fact, call = self._fact(sender, action, time)
-        expected: str | None = None
-        try:
-            self.history.check(fact, time, call)
-        except Refused as refused:
-            expected = refused.name
-        try:
-            self._call(sender, action)
-        except Refused as refused:
-            assert refused.name == expected, f"contract: {refused}, history: {expected}"
-            return expected
-        assert expected is None, f"the history refuses with {expected}, the contract does not"
-        recorded = self.contract.entries()
-        assert recorded[-1].fact == fact
-        self.take(recorded[-1])
-        return None
+        expected = _refusal(lambda: self.history.check(fact, time, call))
+        found = _refusal(lambda: self._call(sender, action))
+        assert found == expected, f"{action}: the contract says {found}, the history {expected}"
+        if found is None:
+            recorded = self.contract.entries()
+            assert recorded[-1].fact == fact
+            self.take(recorded[-1])
+        return found
 
     def take(self, entry: Entry) -> None:
         self.history.apply(entry)
@@ -121,13 +116,13 @@ class Twin:
         match action:
             case Admit(account, roles, name):
                 number = len(history.members) + 1
-                text = name_text(name) if name != bytes(32) else name_text(b"x")[:0]
+                text = name_text(name) if name != bytes(32) else Name("")
                 return MemberAdmitted(number, Address(account.lower()), Role(roles), text), call
             case Genesis(model):
                 return GenesisRecorded(_cid(model)), call
             case Open(plan, base_round, window, quorum, approvals):
                 base = history._released_model(base_round)
-                fact = RoundOpened(
+                opened = RoundOpened(
                     history.latest_round + 1,
                     member,
                     _cid(plan),
@@ -137,7 +132,7 @@ class Twin:
                     quorum,
                     approvals,
                 )
-                return fact, call
+                return opened, call
             case Submit(round_, update, weight):
                 return UpdateRecorded(round_, member, _cid(update), weight), call
             case Settle(round_, model, manifest, counted, head):
@@ -169,6 +164,14 @@ class Twin:
 
 ZERO = Cid(bytes(32), 0x55)
 """What no contract takes as a blob."""
+
+
+def _refusal(attempt: Callable[[], object]) -> str | None:
+    try:
+        attempt()
+    except Refused as refused:
+        return refused.name
+    return None
 
 
 def _cid(cid: Cid | None) -> Cid:

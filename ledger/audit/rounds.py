@@ -82,9 +82,7 @@ def _plan(history: History, known: Round, store: Store, findings: list[Finding])
     ):
         if planned != recorded:
             findings.append(
-                violated(
-                    f"{where} gives a {name} of {planned}, {who(history, opened.aggregator)} opened it with {recorded}"
-                )
+                violated(f"{where} says {name} {planned}, {who(history, opened.aggregator)} opened it with {recorded}")
             )
     return plan
 

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def wrong_shape(random: Random) -> bytes:
 
 
 def other_binding(random: Random) -> bytes:
-    change = random.choice(
+    change: dict[str, Any] = random.choice(
         [
             {"round": random.randint(8, 99)},
             {"member": random.randint(1, 3)},
@@ -214,9 +215,7 @@ def test_malformed_updates_are_excluded_for_the_right_reason_and_the_round_settl
     kind: Callable[[Random], bytes], reason: Reason
 ) -> None:
     blobs = Memory()
-    updates = [
-        UpdateRecorded(PLACE.round, member, blobs.put(honest(member, member)), EXAMPLES) for member in HONEST
-    ]
+    updates = [UpdateRecorded(PLACE.round, member, blobs.put(honest(member, member)), EXAMPLES) for member in HONEST]
     without = settle(PLACE, QUORUM_MET, updates, blobs, ()).model
     random = Random(kind.__name__)
     tracemalloc.start()

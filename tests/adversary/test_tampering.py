@@ -194,7 +194,12 @@ def test_an_edit_of_what_the_ledger_is_is_a_violation(history_folder: Path, fiel
     path = history_folder / "ledger.json"
     document = json.loads(path.read_text())
     value = document[field]
-    others = [None, "nonsense", -1, value + 1 if isinstance(value, int) else value[:-1] + ("0" if value[-1] != "0" else "1")]
+    others = [
+        None,
+        "nonsense",
+        -1,
+        value + 1 if isinstance(value, int) else value[:-1] + ("0" if value[-1] != "0" else "1"),
+    ]
     if field == "charter":
         others.append(str(cid_of(b"another charter")))
     for other in others:

@@ -1,6 +1,5 @@
 """The contract on a real EVM: every refusal by its own name, the same in the pure history; and what a call costs."""
 
-
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount

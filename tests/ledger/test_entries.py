@@ -81,6 +81,10 @@ def test_a_head_is_the_keccak256_of_the_abi_encoded_entry_after_the_head_before_
     assert extend(bytes(32), entry) == keccak(abi_encode(types, values))
 
 
+def _edited(fact: Fact, field: str, value: Any) -> Fact:
+    return type(fact)(**(vars(fact) | {field: value}))
+
+
 def test_every_field_of_every_fact_changes_the_head() -> None:
     others: dict[Any, Any] = {
         A: B,
@@ -104,7 +108,7 @@ def test_every_field_of_every_fact_changes_the_head() -> None:
                 other = Role.AGGREGATOR
             else:
                 other = value + 1 if isinstance(value, int) else value + "!"
-            changed.append(dataclasses.replace(entry, fact=dataclasses.replace(entry.fact, **{field.name: other})))
+            changed.append(dataclasses.replace(entry, fact=_edited(entry.fact, field.name, other)))
         heads = [extend(before, other) for other in changed]
         assert head not in heads
         assert len(set(heads)) == len(heads)

@@ -69,8 +69,7 @@ def post(blobs: Memory, member: int, of: Plan, array: Array, examples: int) -> U
 def settled(of: Plan, rows: Sequence[Array], weights: Sequence[int], order: Sequence[int] | None = None) -> Settlement:
     blobs = Memory()
     updates = [
-        post(blobs, member, of, row, weight)
-        for member, (row, weight) in enumerate(zip(rows, weights, strict=True), 1)
+        post(blobs, member, of, row, weight) for member, (row, weight) in enumerate(zip(rows, weights, strict=True), 1)
     ]
     return settle(PLACE, of, [updates[at] for at in order or range(len(updates))], blobs, ())
 

@@ -1,0 +1,94 @@
+"""The command line: help for everything, one sentence for bad input, the documented exit status, no traceback."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from ledger.cli import main
+from tests.world import World
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_every_command_has_help_and_every_option_too() -> None:
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert {"audit", "demo"} <= set(names)
+    for name in names:
+        command = main.get_command(context, name)
+        assert command is not None
+        assert command.help
+        for parameter in command.params:
+            assert not isinstance(parameter, click.Option) or parameter.help, (name, parameter.name)
+        assert run(name, "--help").exit_code == 0
+
+
+def test_exit_statuses_are_documented_in_help() -> None:
+    assert "Exit status: 0 done; 1 evidence" in run("--help").output
+    for status in ("0  everything is verified", "1  there is evidence", "2  wrong use", "3  nothing wrong was found"):
+        assert status in run("audit", "--help").output
+
+
+def test_a_verified_audit_prints_check_by_check_and_one_sentence(recorded: World) -> None:
+    result = run("audit", str(recorded.folder))
+    assert result.exit_code == 0
+    names = [line.split(":")[0][2:] for line in result.output.splitlines() if line[0] in "✓✗?"]
+    assert names == ["entries", "rules", "blobs", "documents", "settlement", "objections"]
+    assert result.output.splitlines()[-1].startswith("Verified: ")
+
+
+def test_a_violated_audit_says_which_checks_failed(history_folder: Path) -> None:
+    blob = next((history_folder / "blobs").iterdir())
+    blob.write_bytes(blob.read_bytes() + b"!")
+    result = run("audit", str(history_folder))
+    assert result.exit_code == 1
+    assert "✗ blobs" in result.output
+    assert result.output.splitlines()[-1].startswith("Violated: ")
+
+
+def test_an_incomplete_audit_says_what_is_missing(history_folder: Path) -> None:
+    blob = next((history_folder / "blobs").iterdir())
+    blob.unlink()
+    result = run("audit", str(history_folder))
+    assert result.exit_code == 3
+    assert f"blob {blob.name} (" in result.output
+    assert result.output.splitlines()[-1].startswith("Incomplete: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["audit"], "Missing argument 'SOURCE'"),
+        (["audit", "no-such-folder"], "no-such-folder is not a folder"),
+        (["audit", ".", "--head", "0x12"], "a head is 0x and 64 hex digits"),
+        (["audit", ".", "--head", "0x" + "AB" * 32], "a head is 0x and 64 hex digits"),
+        (["demo", "--rounds", "0"], "0 is not in the range"),
+        (["demo", "--cheat", "everybody"], "'everybody' is not one of"),
+        (["demo", "--seed", "-1"], "-1 is not in the range"),
+        (["federate"], "No such command 'federate'"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_status_2(arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_demo_does_not_write_over_what_is_not_a_demo(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = run("demo", "--rounds", "1", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "is no folder of an earlier demo" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_status_3() -> None:
+    result = run("demo", "--rounds", "1", "--out", "/dev/null/demo")
+    assert result.exit_code == 3
+    assert "/dev/null" in result.output
