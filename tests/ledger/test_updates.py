@@ -122,13 +122,11 @@ def test_a_blob_with_one_byte_changed_is_refused_or_another_canonical_blob(at: i
 
 
 @given(hnp.arrays(np.dtype("<u2"), 20))
-def test_every_bfloat16_and_float16_survives_the_way_through_float64(bits: Array) -> None:
-    brain = to_float64(bits, "BF16")
-    finite = np.isfinite(brain)
-    assert (from_float64(brain[finite], "BF16") == bits[finite]).all()
-    half = bits.view("<f2")
-    finite = np.isfinite(half)
-    assert from_float64(to_float64(half, "F16")[finite], "F16").tobytes() == half[finite].tobytes()
+def test_every_finite_bfloat16_and_float16_survives_the_way_through_float64(bits: Array) -> None:
+    brain = bits[bits & 0x7F80 != 0x7F80]
+    assert from_float64(to_float64(brain, "BF16"), "BF16").tobytes() == brain.tobytes()
+    half = bits[bits & 0x7C00 != 0x7C00].view("<f2")
+    assert from_float64(to_float64(half, "F16"), "F16").tobytes() == half.tobytes()
 
 
 def test_a_model_of_another_schema_is_refused() -> None:
