@@ -78,12 +78,11 @@ def propose(history: History, store: Store) -> Proposal:
     known = history.rounds[history.latest_round]
     plan = Plan.decode(store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
     place = Place.of(history.genesis, known.opened)
-    by_cid = {update.update: member for member, update in known.updates.items()}
     unavailable: set[int] = set()
     while True:
         try:
             settlement = settle(place, plan, known.updates.values(), store, unavailable)
         except (BlobMissingError, BlobMismatchedError) as error:
-            unavailable.add(by_cid[error.cid])
+            unavailable |= {member for member, update in known.updates.items() if update.update == error.cid}
         else:
             return Proposal(known.number, history.head, settlement)

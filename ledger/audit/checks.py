@@ -135,13 +135,13 @@ def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> 
 
 def _check_blobs(evidence: Evidence, history: History, rounds: Mapping[int, RoundAudit], progress: Progress) -> Check:
     roles: dict[Cid, dict[str, None]] = {evidence.genesis.charter: {"charter": None}}
-    claimed: set[Cid] = set()
+    claimed: set[str] = set()
     for entry, _ in evidence.entries:
         for cid, role in _references(history, entry):
             roles.setdefault(cid, {})[role] = None
-        match entry.fact:
-            case UpdateRecorded() as fact if fact.round in rounds and fact.member in rounds[fact.round].claimed:
-                claimed.add(fact.update)
+            match entry.fact:
+                case UpdateRecorded() as fact if fact.round in rounds and fact.member in rounds[fact.round].claimed:
+                    claimed.add(role)
     findings: list[Finding] = []
     for done, cid in enumerate(roles):
         progress("blobs", done, len(roles))
@@ -149,7 +149,7 @@ def _check_blobs(evidence: Evidence, history: History, rounds: Mapping[int, Roun
         try:
             evidence.store.verify(cid)
         except BlobMissingError:
-            if cid in claimed and len(roles[cid]) == 1:
+            if roles[cid].keys() <= claimed:
                 findings.append(noted(f"{named} is missing, as the round's manifest claims that it was"))
             else:
                 findings.append(incomplete(f"{named} is missing: ask its owner, the aggregator or a mirror for it"))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ledger.audit.checks import audit
+from ledger.audit.evidence import read_folder
 from ledger.cid import CHUNK, cid_of, cid_of_chunks
 from ledger.entries import AbortReason, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.errors import InvalidBlobError
@@ -280,3 +282,18 @@ def test_updates_that_are_gone_or_altered_are_claimed_unavailable_and_the_round_
     assert isinstance(ended, RoundSettled)
     rows = Manifest.decode(world.store.get(ended.manifest)).updates
     assert [row.excluded for row in rows] == [None, Reason.UNAVAILABLE, None, Reason.UNAVAILABLE]
+
+
+def test_two_members_that_name_one_blob_that_nobody_has_do_not_stop_settlement(tmp_path: Path) -> None:
+    world = World(tmp_path, participants=4)
+    world.aggregator.open(PLAN)
+    for member in (1, 2):
+        world.post(member, world.update(member, tensors(member)))
+    for member in (3, 4):
+        world.contract.submit(world.participants[member - 1], 1, cid_of(b"nobody has this"), EXAMPLES)
+    world.settle()
+    ended = world.contract.history().rounds[1].ended
+    assert isinstance(ended, RoundSettled)
+    rows = Manifest.decode(world.store.get(ended.manifest)).updates
+    assert [row.excluded for row in rows] == [None, None, Reason.UNAVAILABLE, Reason.UNAVAILABLE]
+    assert audit(read_folder(world.write())).verdict == "verified"
