@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -20,6 +21,8 @@ from ledger.cid import Cid
 from ledger.documents import read_json
 
 CONTRACT_VERSION = 1
+MAX_CHAIN_ID = 1 << 53
+"""Chain ids are below this: RFC 8785 knows no larger integers, and headers and manifests name the chain."""
 
 Address = NewType("Address", str)
 """An account, written in lower case: ``0x`` and 40 hex digits."""
@@ -194,7 +197,7 @@ def from_line(line: str) -> tuple[Entry, bytes]:
         same = to_line(entry, head) == line
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an entry's line: {error}") from None
-    if not same or len(head) != 32:
+    if not same or len(head) != 32 or not re.fullmatch("0x[0-9a-f]{64}", entry.transaction):
         raise ValueError("not an entry's line: a field is missing, unknown, or not in its usual form")
     return entry, head
 
@@ -247,10 +250,8 @@ def read_address(value: Any) -> Address:
     Raises:
         ValueError: If `value` is anything else.
     """
-    if not (isinstance(value, str) and value[:2] == "0x" and len(bytes.fromhex(value[2:])) == 20):
-        raise ValueError(f"not an address: {value!r}")
-    if value != value.lower():
-        raise ValueError(f"not an address in lower case: {value}")
+    if not (isinstance(value, str) and re.fullmatch("0x[0-9a-f]{40}", value)):
+        raise ValueError(f"not an address in lower case: {value!r}")
     return Address(value)
 
 
@@ -279,7 +280,7 @@ def name_text(raw: bytes) -> Name:
 
 
 def _read_name(value: Any) -> Name:
-    if name_text(name_bytes(value)) != value:
+    if name_text(name_bytes(value)) != value or not any(name_bytes(value)):
         raise ValueError(f"not a member's name: {value!r}")
     return Name(value)
 

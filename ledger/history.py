@@ -200,7 +200,9 @@ class History:
             by_account = self.member_by_account(sender)
             member = by_account if by_account and by_account.id == number else None
         if member is None:
-            raise Refused("MemberUnknown", f"there is no member {number} with the account that acts")
+            raise Refused(
+                "MemberUnknown", f"there is no member {number}" + (f" with account {sender}" if sender else "")
+            )
         _require(role in member.roles, "MemberRoleMissing", f"member {number} ({member.name}) is no {_role_name(role)}")
 
     def _check_admission(self, fact: MemberAdmitted) -> None:

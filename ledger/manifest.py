@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import FailFast, Field
 
 from ledger.documents import Document
 
-MAX_MANIFEST_BYTES = 16 << 20
-"""Enough for an update of every member that a ledger can have."""
+
+def max_manifest_bytes(updates: int) -> int:
+    """The most bytes that a manifest of this many updates can need."""
+    return 4096 + 256 * updates
 
 
 class Reason(StrEnum):
@@ -32,7 +36,7 @@ class Row(Document):
     """One update: counted with a weight, or excluded for a reason; the other is null."""
 
     member: int
-    update: str
+    update: Annotated[str, Field(pattern="^b[a-z2-7]{58}$")]
     weight: int | None
     excluded: Reason | None
 
@@ -53,6 +57,6 @@ class Manifest(Document):
     round: int
     plan: str
     base: str
-    updates: list[Row]
+    updates: Annotated[list[Row], FailFast()]
     counted: int
     model: str | None

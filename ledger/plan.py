@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -77,10 +77,13 @@ class Plan(Document):
             raise ValueError(f"tensors of {elements:,} bytes do not fit an update of {self.max_update_bytes:,}")
         return self
 
-    @field_validator("tensors")
+    @field_validator("tensors", mode="before")
     @classmethod
-    def _names(cls, tensors: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
+    def _one_by_one(cls, tensors: Any) -> Any:
+        """Stops at the first that is wrong: errors of a million tensors would take the reader's memory."""
+        if not isinstance(tensors, dict):
+            return tensors
         for name in tensors:
             if not 1 <= len(name) <= 256 or name == "__metadata__":
-                raise ValueError(f"not a tensor's name: {name!r}")
-        return tensors
+                raise ValueError(f"not a tensor's name: {name[:64]!r}")
+        return {name: TensorSpec.model_validate(tensor) for name, tensor in tensors.items()}

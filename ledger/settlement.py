@@ -10,7 +10,6 @@ reordered or left to a linear algebra library.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -114,13 +113,15 @@ class _WeightedMean:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        try:
-            self._sums = {name: np.zeros(math.prod(spec.shape), np.float64) for name, spec in schema.items()}
-        except MemoryError:
-            raise UnavailableError("the plan's tensors do not fit this machine's memory: settle on another") from None
+        self._sums: dict[str, npt.NDArray[np.float64]] = {}
         self._weight = 0
 
     def add(self, tensors: Mapping[str, Array], weight: int) -> None:
+        # Only now: an update of the plan's size was read, so a plan alone cannot ask for memory.
+        try:
+            self._sums = self._sums or {name: np.zeros(array.size, np.float64) for name, array in tensors.items()}
+        except MemoryError:
+            raise UnavailableError("the sums do not fit this machine's memory: settle on a larger one") from None
         self._weight += weight
         for name, total in self._sums.items():
             stored, dtype = tensors[name], self._schema[name].dtype

@@ -117,7 +117,8 @@ def decode(blob: bytes) -> TensorBlob:
 def _decode(blob: bytes) -> TensorBlob:
     length = int.from_bytes(blob[:8], "little")
     if len(blob) < 8 or length > min(len(blob) - 8, MAX_HEADER_BYTES):
-        raise ValueError(f"a header of {length:,} bytes does not fit a blob of {len(blob):,}")
+        most = f"a blob of {len(blob):,}, nor {MAX_HEADER_BYTES:,} at most"
+        raise ValueError(f"a header of {length:,} bytes does not fit {most}")
     described = read_json(blob[8 : 8 + length])
     header = parse(described.pop("__metadata__")["fedledger"].encode())
     schema = {name: TensorSpec(dtype=tensor["dtype"], shape=tensor["shape"]) for name, tensor in described.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ledger.audit.evidence import write_atomically, write_folder
 from ledger.chain.contract import LedgerContract
+from ledger.cid import Cid
 from ledger.errors import UsageError
 from participant import heart
 from participant.cheats import Cheat, cast, tamper
@@ -81,7 +82,8 @@ def run(demo: Demo, on_round: Callable[[RoundResult], None] = lambda _: None) ->
 @contextmanager
 def _replaced(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` when all went well, and is gone when not."""
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES):
+    out = out.resolve()
+    if out == Path.cwd() or (out.exists() and not _is_ours(out)):
         raise UsageError(f"{out} is there and is no folder of an earlier demo: give another one with --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -94,6 +96,22 @@ def _replaced(out: Path) -> Iterator[Path]:
         folder.rename(out)
     finally:
         shutil.rmtree(work)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether there is nothing in it, or just what a demo left behind."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or (names == FILES and all(_is_cid(path.name) for path in (folder / "blobs").iterdir()))
+
+
+def _is_cid(name: str) -> bool:
+    try:
+        Cid.parse(name)
+    except ValueError:
+        return False
+    return True
 
 
 def baselines(seed: int, rounds: int) -> dict[str, float]:

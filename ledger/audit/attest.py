@@ -8,6 +8,7 @@ from ledger.audit.report import Verdict, worst
 from ledger.audit.rounds import audit_round
 from ledger.chain.contract import LedgerContract
 from ledger.documents import canonical
+from ledger.errors import UsageError
 from ledger.storage import Store
 from ledger.updates import Place
 
@@ -19,10 +20,13 @@ def attest(contract: LedgerContract, store: Store, auditor: LocalAccount, round_
         What the audit found; nothing is recorded where it is incomplete.
 
     Raises:
+        UsageError: If there is no such round.
         Refused: If the ledger does not take the attestation.
+        ViolationError: If the node does not show the whole history.
     """
     history = contract.history()
-    known = history.rounds[round_]
+    if (known := history.rounds.get(round_)) is None:
+        raise UsageError(f"there is no round {round_}: the newest is {history.latest_round}")
     outcome = audit_round(history, known, store)
     findings = outcome.documents + outcome.settlement
     verdict = worst(finding.verdict for finding in findings)

@@ -11,6 +11,7 @@
    true. An update excluded as `unavailable` is the aggregator's claim and is listed as such.
 6. objections: rejections and aborted rounds that had updates, whoever won; they are listed, not judged.
 
+Reports of attestations are hashed like every blob; what they say is for people.
 What no check proves: that a site trained honestly on honest data, or that a history goes on beyond its head.
 """
 
@@ -111,8 +112,8 @@ def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> 
             findings.append(
                 violated(f"{_describe(history, entry)}: it does not lead from the head before it to the head after it")
             )
-        if (entry.block, entry.time) < (block, time) or entry.time < time:
-            findings.append(violated(f"{_describe(history, entry)}: its block or time lies before the one before it"))
+        if entry.block < block or entry.time < time or (entry.block == block and entry.time != time):
+            findings.append(violated(f"{_describe(history, entry)}: block and time do not follow those before it"))
         seen.add(entry.index)
         before, block, time = shown, entry.block, entry.time
     expected = evidence.head if head is None else head

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ledger.cid import Cid
 from ledger.documents import read_json
-from ledger.entries import Address, Entry, Genesis, extend, from_line, read_address, to_line
+from ledger.entries import MAX_CHAIN_ID, Entry, Genesis, extend, from_line, read_address, to_line
 from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.storage import Store
-from ledger.storage.folder import FolderStore
+from ledger.storage.folder import FolderStore, open_regular
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_folder(folder: Path) -> Evidence:
         raise UsageError(f"{folder} is not a folder: give the folder that the demo or an export left behind")
     genesis, head = _read_ledger(_read(folder / "ledger.json"))
     entries, unreadable = [], []
-    for number, line in enumerate(_read(folder / "entries.jsonl").splitlines(), 1):
+    for number, line in enumerate(_read(folder / "entries.jsonl").removesuffix("\n").split("\n"), 1):
         try:
             entries.append(from_line(line))
         except ValueError as error:
@@ -86,9 +86,11 @@ def read_folder(folder: Path) -> Evidence:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UnavailableError(f"{path} is missing: there is nothing to audit; get the folder again") from None
+        with open_regular(path) as file:
+            return file.read().decode("utf-8")
+    except OSError as error:
+        why = f"{path} is missing or cannot be read ({error.strerror}): get the folder again"
+        raise UnavailableError(why) from None
     except UnicodeDecodeError as error:
         raise ViolationError(f"{path} is not text in UTF-8 ({error}): it was altered; get the folder again") from None
 
@@ -97,12 +99,12 @@ def _read_ledger(text: str) -> tuple[Genesis, bytes]:
     try:
         document = read_json(text)
         chain_id = document["chain_id"]
-        if type(chain_id) is not int or chain_id < 0:
+        if type(chain_id) is not int or not 0 <= chain_id < MAX_CHAIN_ID:
             raise ValueError(f"chain_id is {chain_id!r}")
         genesis = Genesis(
             chain_id,
-            Address(read_address(document["ledger"])),
-            Address(read_address(document["governor"])),
+            read_address(document["ledger"]),
+            read_address(document["governor"]),
             Cid.parse(document["charter"]),
         )
         head = read_head(document["head"])

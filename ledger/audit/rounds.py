@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger.audit.report import Finding, incomplete, noted, violated
-from ledger.cid import cid_of
+from ledger.cid import Cid, cid_of
 from ledger.entries import RoundAborted, RoundSettled
 from ledger.errors import (
     BlobMismatchedError,
@@ -15,7 +15,7 @@ from ledger.errors import (
     UnavailableError,
 )
 from ledger.history import History, Round
-from ledger.manifest import MAX_MANIFEST_BYTES, Manifest, Reason, Row
+from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.settlement import Settlement, settle
 from ledger.storage import Store
@@ -54,7 +54,7 @@ def audit_round(history: History, known: Round, store: Store) -> RoundAudit:
         return RoundAudit(tuple(documents))
     lacking = incomplete(f"round {known.number} cannot be settled again without its plan and its manifest")
     try:
-        manifest = Manifest.decode(store.get(ended.manifest, limit=MAX_MANIFEST_BYTES))
+        manifest = Manifest.decode(store.get(ended.manifest, limit=max_manifest_bytes(len(known.updates))))
     except FedledgerError as error:
         author = f"{who(history, ended.aggregator)} published it"
         documents.append(_finding(f"round {known.number}: its manifest {ended.manifest}", error, author))
@@ -142,14 +142,17 @@ def _settle_again(
     try:
         again = settle(Place.of(history.genesis, known.opened), plan, known.updates.values(), store, claimed)
     except (BlobMissingError, BlobMismatchedError) as error:
-        member = next(member for member, update in known.updates.items() if update.update == error.cid)
-        return [incomplete(f"{where} cannot be settled again: the update of {who(history, member)}: {error}")]
+        members = [who(history, member) for member, update in known.updates.items() if update.update == error.cid]
+        return [incomplete(f"{where} cannot be settled again: the update of {' and '.join(members)}: {error}")]
+    except UnavailableError as error:
+        return [incomplete(f"{where} cannot be settled again: {error}")]
     findings = _compare(history, known, ended, manifest, again)
     for row in again.manifest.updates:
         if row.excluded is not None:
             about = f"{where}: the update {row.update} of {who(history, row.member)} is excluded as {row.excluded}"
             if row.excluded is Reason.UNAVAILABLE:
-                findings.append(noted(f"{about}, claimed by {who(history, ended.aggregator)}, not verifiable here"))
+                here = "its bytes are in this store now" if store.has(Cid.parse(row.update)) else "not verifiable here"
+                findings.append(noted(f"{about}, claimed by {who(history, ended.aggregator)}; {here}"))
             elif row in manifest.updates:
                 findings.append(noted(f"{about}: {again.details[row.member]}"))
     return findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from functools import reduce
 from typing import Any, cast, get_type_hints
 
 from eth_account.signers.local import LocalAccount
@@ -17,6 +18,7 @@ from ledger.chain.refusals import as_refusal
 from ledger.cid import Cid
 from ledger.entries import (
     FACTS,
+    MAX_CHAIN_ID,
     AbortReason,
     Address,
     Entry,
@@ -24,9 +26,11 @@ from ledger.entries import (
     Genesis,
     Name,
     Role,
+    extend,
     name_bytes,
     name_text,
 )
+from ledger.errors import UsageError, ViolationError
 from ledger.history import History
 
 NO_BLOB = (bytes(32), 0)
@@ -53,12 +57,15 @@ class LedgerContract:
     @classmethod
     def deploy(cls, web3: Web3, governor: LocalAccount, charter: Cid) -> LedgerContract:
         """Deploy a new ledger; the account that pays is its governor."""
+        chain_id = web3.eth.chain_id
+        if chain_id >= MAX_CHAIN_ID:
+            raise UsageError(f"chain id {chain_id} is too large to be written in JSON: deploy on another chain")
         contract = web3.eth.contract(abi=artifact().abi, bytecode=artifact().bytecode)
         receipt = _send(web3, governor, contract.constructor(_words(charter)))
         address = receipt["contractAddress"]
         if address is None:
             raise RuntimeError("the node's receipt of a deployment names no contract")
-        genesis = Genesis(web3.eth.chain_id, _lower(address), _lower(governor.address), charter)
+        genesis = Genesis(chain_id, _lower(address), _lower(governor.address), charter)
         return cls(web3, address, genesis, receipt["blockNumber"])
 
     # ------------------------------------------------------------------ calls
@@ -146,8 +153,17 @@ class LedgerContract:
 
         Raises:
             Refused: If the node shows entries that the rules do not allow.
+            ViolationError: If the entries that it shows are not those of the contract's head.
         """
-        return History.of(self.genesis, self.entries())
+        entries = self.entries()
+        refolded = reduce(extend, entries, self.genesis.head())
+        head = bytes(self._contract.functions.head().call(block_identifier=self._read))
+        if refolded != head:
+            raise ViolationError(
+                f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "
+                f"0x{head.hex()}: the node withholds or alters entries; use another node"
+            )
+        return History.of(self.genesis, entries)
 
     @property
     def _contract(self) -> Any:

@@ -5,7 +5,11 @@ A command's module imports click alone; what it works with is imported when it r
 
 from __future__ import annotations
 
+import io
+import sys
+import traceback
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,6 +42,15 @@ class Commands(click.Group):
             raise  # whoever read the output has seen enough; click ends quietly
         except OSError as error:
             raise _Failure(f"{error.filename or 'the system'}: {error.strerror or error}", 3) from error
+        except MemoryError as error:
+            raise _Failure("this machine's memory does not suffice: try a larger one", 3) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            # A defect of ours must not look like a verdict: exit status 1 says that something is wrong in a history.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            found = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            raise _Failure(f"a defect in fedledger, please report it: {found}", 3) from error
 
 
 class _Failure(click.ClickException):
@@ -55,3 +68,6 @@ def main() -> None:
 
     Exit status: 0 done; 1 evidence that something is wrong; 2 wrong use; 3 something could not be checked or reached.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a terminal cannot show a ✓, the verdict matters more

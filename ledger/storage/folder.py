@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.cid import CHUNK, Cid, cid_of, cid_of_chunks
+from ledger.cid import CHUNK, RAW, Cid, cid_of, cid_of_chunks
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
 
 
@@ -42,7 +44,7 @@ class FolderStore:
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
         """See `Store.get`."""
         try:
-            with open(self.path(cid), "rb") as file:
+            with open_regular(self.path(cid)) as file:
                 size = os.fstat(file.fileno()).st_size
                 if limit is not None and size > limit:
                     _verify(file, cid)
@@ -57,7 +59,7 @@ class FolderStore:
     def verify(self, cid: Cid) -> None:
         """See `Store.verify`."""
         try:
-            with open(self.path(cid), "rb") as file:
+            with open_regular(self.path(cid)) as file:
                 _verify(file, cid)
         except OSError as error:
             raise BlobMissingError(cid, str(error.strerror)) from None
@@ -71,6 +73,20 @@ class FolderStore:
         return self.folder / str(cid)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; a pipe or a device, which may never end, is refused like a file that is missing.
+
+    Raises:
+        OSError: If it is not there, cannot be read, or is no regular file.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
 def _verify(file: BinaryIO, cid: Cid) -> None:
-    if cid_of_chunks(iter(lambda: file.read(CHUNK), b"")) != cid:
+    oversized = cid.codec == RAW and os.fstat(file.fileno()).st_size > CHUNK
+    if oversized or cid_of_chunks(iter(lambda: file.read(CHUNK), b"")) != cid:
         raise BlobMismatchedError(cid)
