@@ -76,7 +76,7 @@ def test_bytes_that_are_no_plan_are_refused(blob: bytes) -> None:
 
 
 def test_a_manifest_with_an_unknown_reason_is_refused() -> None:
-    row = {"member": 1, "update": "x", "weight": None, "excluded": "dislike"}
+    row = {"member": 1, "update": "b" + "a" * 58, "weight": None, "excluded": "dislike"}
     document = {"kind": "manifest", "settlement": 1, "chain_id": 1, "ledger": "0x", "round": 1, "plan": "p"}
     document |= {"base": "b", "updates": [row], "counted": 0, "model": None}
     with pytest.raises(InvalidBlobError, match="excluded"):
