@@ -7,6 +7,7 @@ pragma solidity 0.8.30;
 /// event's fields without `entry`, starting from
 /// `keccak256(abi.encode(VERSION, chain id, address(this), governor, charter))`.
 /// Whoever knows a head can therefore check that a list of entries is complete and untouched.
+/// @dev Whatever changes a member (roles, account, charter) acts on rounds that are opened later.
 interface IFederatedLedger {
     /// @notice The name of a blob: an IPFS CIDv1 with sha2-256.
     /// @param digest The 32-byte sha2-256 digest.
@@ -16,24 +17,71 @@ interface IFederatedLedger {
         uint8 codec;
     }
 
-    /// @param id Stable number from 1; 0 means that the account is not a member.
-    /// @param roles Bits: 1 participant, 2 aggregator, 4 auditor.
-    /// @param since The newest round when the member was admitted: it acts in later rounds only.
-    /// @param lastRound The newest round in which the member posted an update.
+    /// @notice What the ledger knows of one account of a member.
+    /// @param id The member's stable number, from 1; 0 means that the account is not a member's.
+    /// @param roles Bits: 1 participant, 2 aggregator, 4 auditor; 0 is suspended. In rounds after `rolesSince`.
+    /// @param rolesBefore The same, in rounds up to `rolesSince`.
+    /// @param rolesSince The newest round when the roles were changed.
+    /// @param since The account acts in rounds after this one.
+    /// @param until The account acts in rounds up to this one: the newest round when another account took its place.
+    /// @param accepted The version of the charter that the member accepted last; 0 for none.
+    /// @param acceptances How many times it accepted a charter: the nonce of the next signed acceptance.
+    /// @param lastRound The newest round in which the member posted an update, where its id is above 112.
     struct Member {
         uint16 id;
         uint8 roles;
+        uint8 rolesBefore;
+        uint32 rolesSince;
         uint32 since;
+        uint32 until;
+        uint16 accepted;
+        uint16 acceptances;
         uint32 lastRound;
     }
 
-    /// @notice A round after its settlement. Round 0 stands for the genesis model.
-    struct Round {
-        Status status;
-        uint16 approvalsNeeded;
+    /// @notice What a round needs, fixed at its opening.
+    /// @param window Seconds in which the round takes updates.
+    /// @param grace Seconds after the deadline in which only aggregators can end the round; then anyone can abort it.
+    /// @param quorum The fewest counted updates that a settlement needs.
+    /// @param approvals The approvals that release the settled model.
+    /// @param rejections The most rejections with which it can be released.
+    /// @param participantsAttest Whether participants may attest too, beside auditors.
+    struct Terms {
+        uint32 window;
+        uint32 grace;
+        uint16 quorum;
         uint16 approvals;
         uint16 rejections;
+        bool participantsAttest;
+    }
+
+    /// @notice A round. Round 0 stands for the genesis model.
+    /// @param charterVersion The charter under which it was opened.
+    /// @param eligible Participants that could post when it opened.
+    struct Round {
+        Status status;
+        bool participantsAttest;
+        uint16 approvalsNeeded;
+        uint16 approvals;
+        uint16 rejectionsAllowed;
+        uint16 rejections;
+        uint16 charterVersion;
+        uint16 quorum;
+        uint16 eligible;
+        uint32 grace;
         Cid model;
+    }
+
+    /// @notice An update that its member signed and that anyone may carry to the chain.
+    /// @param keys Digest of the update's key blob; zero if it is not sealed.
+    /// @param r The signature, in the compact form of EIP-2098.
+    /// @param vs The signature's second half.
+    struct SignedUpdate {
+        Cid update;
+        bytes32 keys;
+        uint64 weight;
+        bytes32 r;
+        bytes32 vs;
     }
 
     enum Status {
@@ -47,116 +95,237 @@ interface IFederatedLedger {
     enum AbortReason {
         None,
         Quorum,
-        Cancelled
+        Cancelled,
+        Expired
+    }
+
+    enum ErasureReason {
+        None,
+        Request,
+        Withdrawal,
+        Mistake
     }
 
     /// @notice The number of an entry's kind, as it enters the head.
     enum Kind {
         None,
+        GovernanceOffered,
+        GovernanceTaken,
+        CharterChanged,
         MemberAdmitted,
+        RolesChanged,
+        CharterAccepted,
+        AccountOffered,
+        AccountTaken,
+        AccountReplaced,
         GenesisRecorded,
         RoundOpened,
         UpdateRecorded,
         RoundSettled,
         RoundAborted,
-        AttestationRecorded
+        AttestationRecorded,
+        ErasureRecorded
     }
 
     // ------------------------------------------------------------------ entries
 
+    /// @notice The governor offered governance to `account`; to the zero account: took the offer back.
+    event GovernanceOffered(uint64 entry, address account);
+    /// @notice The account to which governance was offered took it.
+    event GovernanceTaken(uint64 entry, address governor);
+    /// @notice The governor put a new charter in force, for rounds opened later.
+    event CharterChanged(uint64 entry, uint16 version, Cid charter);
     /// @notice The governor admitted a member.
-    event MemberAdmitted(uint64 indexed entry, uint16 member, address account, uint8 roles, bytes32 name);
+    event MemberAdmitted(uint64 entry, uint16 member, address account, uint8 roles, bytes32 name);
+    /// @notice The governor changed a member's roles, for rounds opened later; without any role it is suspended.
+    event RolesChanged(uint64 entry, uint16 member, uint8 roles);
+    /// @notice A member accepted the charter and published its age public key (X25519) for sealed blobs.
+    event CharterAccepted(
+        uint64 entry, uint16 member, Cid charter, bytes32 ageKey, address sender
+    );
+    /// @notice A member offered its place to another account of its own.
+    event AccountOffered(uint64 entry, uint16 member, address account);
+    /// @notice That account took the member's place, for rounds opened later.
+    event AccountTaken(uint64 entry, uint16 member, address account);
+    /// @notice The governor gave a member another account, for rounds opened later, because the old one was lost.
+    event AccountReplaced(uint64 entry, uint16 member, address account);
     /// @notice The governor recorded the model that the first round builds on.
-    event GenesisRecorded(uint64 indexed entry, Cid model);
+    event GenesisRecorded(uint64 entry, Cid model);
     /// @notice An aggregator opened a round; `base` is the model of `baseRound`.
     event RoundOpened(
-        uint64 indexed entry,
-        uint32 indexed round,
+        uint64 entry,
+        uint32 round,
         uint16 aggregator,
         Cid plan,
         uint32 baseRound,
         Cid base,
         uint40 deadline,
+        uint32 grace,
         uint16 quorum,
-        uint16 approvals
+        uint16 approvals,
+        uint16 rejections,
+        bool participantsAttest
     );
-    /// @notice A participant posted its update.
+    /// @notice A participant's update was recorded; `sender` carried it, the participant itself or anyone else.
     event UpdateRecorded(
-        uint64 indexed entry, uint32 indexed round, uint16 indexed member, Cid update, uint64 weight
+        uint64 entry,
+        uint32 round,
+        uint16 member,
+        Cid update,
+        bytes32 keys,
+        uint64 weight,
+        address sender
     );
     /// @notice An aggregator settled the round.
     event RoundSettled(
-        uint64 indexed entry, uint32 indexed round, uint16 aggregator, Cid model, Cid manifest, uint16 counted
+        uint64 entry, uint32 round, uint16 aggregator, Cid model, Cid manifest, uint16 counted
     );
-    /// @notice An aggregator ended the round without a model; `manifest` says why, if the reason is the quorum.
+    /// @notice The round ended without a model; `manifest` says why, if the reason is the quorum. `aggregator` is 0
+    /// where somebody else ended a round that had expired.
     event RoundAborted(
-        uint64 indexed entry, uint32 indexed round, uint16 aggregator, AbortReason reason, Cid manifest
+        uint64 entry,
+        uint32 round,
+        uint16 aggregator,
+        AbortReason reason,
+        Cid manifest,
+        address sender
     );
-    /// @notice An auditor gave its verdict on a settled model.
+    /// @notice A member gave its verdict on a settled model.
     event AttestationRecorded(
-        uint64 indexed entry, uint32 indexed round, uint16 auditor, bool approve, Cid report
+        uint64 entry, uint32 round, uint16 member, bool approve, Cid report
+    );
+    /// @notice A member, or the governor, says that the key blob or the blob with this digest, of the member's update
+    /// in `round`, is to be erased everywhere. The hash stays.
+    event ErasureRecorded(
+        uint64 entry,
+        uint32 round,
+        uint16 member,
+        bytes32 digest,
+        ErasureReason reason,
+        address sender
     );
 
     // ----------------------------------------------------------------- refusals
 
     error GovernorOnly(address caller);
+    error GovernanceNotOffered(address caller);
     error MemberUnknown(address caller);
+    error MemberIdUnknown(uint16 member);
     error MemberRoleMissing(uint16 member, uint8 role);
     error MemberNotEligible(uint16 member, uint32 round);
     error MemberAccountZero();
     error MemberAccountTaken(address account);
     error MemberRolesInvalid(uint8 roles);
     error MemberNameMissing();
+    error AccountNotOffered(uint16 member, address caller);
+    error AccountOutdated(uint16 member, uint32 until);
+    error AgeKeyMissing();
+    error CharterNotAccepted(uint16 member, uint16 version);
+    error CharterOutdated(bytes32 digest, bytes32 current);
+    error SignatureInvalid(uint256 index);
     error CidInvalid(bytes32 digest, uint8 codec);
     error GenesisAlreadyRecorded();
     error BaseNotReleased(uint32 baseRound);
     error WindowInvalid();
     error QuorumInvalid(uint16 quorum, uint16 participants);
-    error ApprovalsInvalid(uint16 approvals, uint16 auditors);
+    error ApprovalsInvalid(uint16 approvals, uint256 attesters);
     error RoundStillOpen(uint32 round);
     error RoundNotOpen(uint32 round);
     error RoundClosed(uint32 round, uint40 deadline);
     error RoundStillRunning(uint32 round, uint40 deadline);
+    error RoundNotExpired(uint32 round, uint40 expiry);
     error RoundNotSettled(uint32 round);
+    error RoundUnknown(uint32 round);
     error WeightInvalid();
     error UpdateAlreadyRecorded(uint32 round, uint16 member);
     error HeadMoved(bytes32 expected, bytes32 actual);
     error QuorumNotMet(uint16 counted, uint16 quorum);
     error CountedExceedsRecorded(uint16 counted, uint16 recorded);
     error AbortReasonMissing();
-    error AttestationAlreadyRecorded(uint32 round, uint16 auditor);
+    error AttestationAlreadyRecorded(uint32 round, uint16 member);
+    error ErasureReasonMissing();
+    error DigestMissing();
+    error OwnerOrGovernorOnly(address caller);
 
-    // -------------------------------------------------------------------- calls
+    // --------------------------------------------------------------- governance
 
-    /// @notice Admits a member under the next member id.
-    /// @dev Requires: caller is the governor; `account` is not zero and not a member's; `roles` within 1..7;
+    /// @notice Offers governance to another account, which must take it; the zero account takes the offer back.
+    /// @dev Requires: caller is the governor. Emits {GovernanceOffered}.
+    function offerGovernance(address account) external;
+
+    /// @notice Takes the governance that was offered to the caller.
+    /// @dev Requires: it was offered. Emits {GovernanceTaken}.
+    function takeGovernance() external;
+
+    /// @notice Puts a new charter in force. Who has not accepted it takes no part in rounds opened later.
+    /// @dev Requires: caller is the governor; a valid CID. Emits {CharterChanged}.
+    function changeCharter(Cid calldata newCharter) external;
+
+    /// @notice Admits a member under the next member id. It acts once it has accepted the charter.
+    /// @dev Requires: caller is the governor; `account` is not zero and was never a member's; `roles` within 1..7;
     /// `name` not empty. Emits {MemberAdmitted}.
     /// @param name UTF-8, padded with zeros to 32 bytes.
     /// @return member The new member's id.
     function admit(address account, uint8 roles, bytes32 name) external returns (uint16 member);
 
+    /// @notice Changes a member's roles, for rounds opened later; no role at all suspends it.
+    /// @dev Requires: caller is the governor; the member exists; `roles` within 0..7. Emits {RolesChanged}.
+    function changeRoles(uint16 member, uint8 roles) external;
+
+    /// @notice Gives a member another account, for rounds opened later, where the old one was lost.
+    /// @dev Requires: caller is the governor; the member exists; `account` is not zero and was never a member's.
+    /// Emits {AccountReplaced}.
+    function replaceAccount(uint16 member, address account) external;
+
     /// @notice Records the genesis model, once.
     /// @dev Requires: caller is the governor; no genesis yet; a valid CID. Emits {GenesisRecorded}.
     function recordGenesis(Cid calldata model) external;
 
+    // --------------------------------------------------------------- membership
+
+    /// @notice Accepts the charter in force, and publishes the caller's age public key; again, to publish another key.
+    /// @dev Requires: caller is a member's present account; `accepted` is the charter in force; a key.
+    /// Emits {CharterAccepted}.
+    function accept(Cid calldata accepted, bytes32 ageKey) external;
+
+    /// @notice The same, for a member that signed it; anyone may carry it to the chain.
+    /// @dev The signature is over `Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)` (EIP-712), the
+    /// nonce being the member's `acceptances`. Requires what {accept} requires of the signer, and that a member signed it.
+    function acceptSigned(Cid calldata accepted, bytes32 ageKey, uint16 nonce, bytes32 r, bytes32 vs) external;
+
+    /// @notice Offers the caller's place to another account of its own, which must take it; the zero account takes
+    /// the offer back.
+    /// @dev Requires: caller is a member's present account; `account` was never a member's. Emits {AccountOffered}.
+    function offerAccount(address account) external;
+
+    /// @notice Takes the place of a member whose present account offered it to the caller.
+    /// @dev Requires: it was offered; caller was never a member's account. Emits {AccountTaken}.
+    function takeAccount(uint16 member) external;
+
+    // ------------------------------------------------------------------- rounds
+
     /// @notice Opens the next round. Participants of this moment may post until `block.timestamp + window`.
     /// @dev Requires: caller is an aggregator; no open round; `baseRound` is 0 (genesis) or a released round;
-    /// `window` above 0; `quorum` within 1..participants; `approvals` not above the number of auditors.
+    /// `window` above 0; `quorum` within 1..participants; `approvals` not above the number of members that may attest.
     /// Emits {RoundOpened}.
-    /// @param window In seconds.
-    /// @param quorum The fewest counted updates that a settlement needs.
-    /// @param approvals The auditors' approvals that release the settled model.
     /// @return round The number of the new round.
-    function open(Cid calldata plan, uint32 baseRound, uint32 window, uint16 quorum, uint16 approvals)
-        external
-        returns (uint32 round);
+    function open(Cid calldata plan, uint32 baseRound, Terms calldata terms) external returns (uint32 round);
 
     /// @notice Records the hash of the caller's update.
-    /// @dev Requires: caller is a participant admitted before the round opened; `round` is open and its deadline
-    /// not passed; no update of this member in this round yet; `weight` above 0; a valid CID.
+    /// @dev Requires: caller is a participant since before the round opened, under its charter; `round` is open and its
+    /// deadline not passed; no update of this member in this round yet; `weight` above 0; a valid CID.
     /// Emits {UpdateRecorded}. Costs the same gas whatever the number of rounds and members.
+    /// @param keys Digest of the update's key blob; zero if it is not sealed.
     /// @param weight The number of examples that the update was trained on, as its member says.
-    function submit(uint32 round, Cid calldata update, uint64 weight) external;
+    function submit(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external;
+
+    /// @notice Records updates that their members signed. One of a member that has posted in this round is skipped.
+    /// @dev A signature is over `Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,
+    /// uint64 weight)` (EIP-712), `openingHead` being the head right after the round's opening. Requires for each what
+    /// {submit} requires of the signer, and {SignatureInvalid} with its index where no member signed it: one such fails
+    /// the whole batch.
+    /// @return recorded How many were recorded.
+    function submitSigned(uint32 round, SignedUpdate[] calldata updates) external returns (uint16 recorded);
 
     /// @notice Ends the open round with a model.
     /// @dev Requires: caller is an aggregator; `round` is open; the deadline has passed or every eligible participant
@@ -171,37 +340,60 @@ interface IFederatedLedger {
     ) external;
 
     /// @notice Ends the open round without a model.
-    /// @dev Requires: caller is an aggregator; `round` is open; a reason. For {AbortReason.Quorum} the conditions of
-    /// {settle} on time and head hold too, and a manifest says what became of each update; for
-    /// {AbortReason.Cancelled} there is no manifest and no condition on time. Emits {RoundAborted}.
+    /// @dev Requires: `round` is open; a reason. For {AbortReason.Quorum}: caller is an aggregator, the conditions of
+    /// {settle} on time and head hold, and a manifest says what became of each update. For {AbortReason.Cancelled}:
+    /// caller is an aggregator; no manifest. For {AbortReason.Expired}: anyone, once deadline and grace have passed; no
+    /// manifest. Emits {RoundAborted}.
     function abort(uint32 round, bytes32 expectedHead, AbortReason reason, Cid calldata manifest) external;
 
     /// @notice Records the caller's verdict on a settled model, once. A model is released when it has the approvals
-    /// that its round needs and no rejection; a later rejection is recorded and does not undo a release.
-    /// @dev Requires: caller is an auditor admitted before the round opened; `round` was settled; no attestation of
-    /// this auditor for it yet; a valid CID. Emits {AttestationRecorded}.
+    /// that its round needs and no more rejections than it allows; a later rejection is recorded and does not undo a
+    /// release.
+    /// @dev Requires: caller is an auditor (or a participant, if the round says so) since before the round opened, under
+    /// its charter; `round` was settled; no attestation of this member for it yet; a valid CID.
+    /// Emits {AttestationRecorded}.
     function attest(uint32 round, bool approve, Cid calldata report) external;
+
+    /// @notice Records that a blob of a member's update is to be erased. The hash stays, and so does the entry.
+    /// @dev Requires: caller is that member's present account or the governor; the member exists; `round` was opened
+    /// and is not open; a digest; a reason. Emits {ErasureRecorded}.
+    function erase(uint32 round, uint16 member, bytes32 digest, ErasureReason reason) external;
 
     // -------------------------------------------------------------------- views
 
     /// @notice The hash over all entries so far.
     function head() external view returns (bytes32);
 
+    /// @notice The head right after the newest round's opening: signed updates name it.
+    function openingHead() external view returns (bytes32);
+
     /// @notice The number of entries so far.
     function entryCount() external view returns (uint64);
 
-    /// @notice The account that admits members.
+    /// @notice The account that governs.
     function governor() external view returns (address);
 
-    /// @notice The data-use agreement of this ledger.
-    function charter() external view returns (Cid memory);
+    /// @notice The data-use agreement in force, and its version, from 1.
+    function charter() external view returns (Cid memory current, uint16 version);
 
     /// @notice The newest round's number, 0 before the first.
     function latestRound() external view returns (uint32);
 
+    /// @notice The newest released round and its model; round 0 is the genesis model.
+    function latestModel() external view returns (uint32 round, Cid memory model);
+
+    /// @notice How many members there are: their ids are 1 to this.
+    function memberCount() external view returns (uint16);
+
     /// @notice What the ledger knows of an account; all zero for a stranger.
     function memberOf(address account) external view returns (Member memory);
 
+    /// @notice The present accounts of the members with ids `first` to `first + count - 1`, as far as there are any.
+    function accountsOf(uint16 first, uint16 count) external view returns (address[] memory accounts);
+
     /// @notice What the ledger knows of a round; round 0 holds the genesis model.
     function roundOf(uint32 round) external view returns (Round memory);
+
+    /// @notice The EIP-712 domain separator of signed updates and acceptances.
+    function domainSeparator() external view returns (bytes32);
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from ledger.chain.contract import LedgerContract
+from ledger.chain.contract import LedgerContract, Terms
 from ledger.entries import AbortReason
 from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
 from ledger.history import History
@@ -43,7 +43,7 @@ class Aggregator:
         """Open a round on the newest released model and return its number."""
         cid = self.store.put(plan.encode())
         base = self.contract.history().latest_released
-        self.contract.open(self.account, cid, base, plan.window, plan.quorum, plan.approvals)
+        self.contract.open(self.account, cid, base, terms(plan))
         return self.contract.history().latest_round
 
     def propose(self) -> Proposal:
@@ -71,6 +71,11 @@ class Aggregator:
             return
         model = self.store.put(settlement.model)
         self.contract.settle(self.account, proposal.round, proposal.head, model, manifest, settlement.manifest.counted)
+
+
+def terms(plan: Plan) -> Terms:
+    """What the contract needs to know of a plan."""
+    return Terms(plan.window, plan.grace, plan.quorum, plan.approvals, plan.rejections, plan.participants_attest)
 
 
 def propose(history: History, store: Store) -> Proposal:

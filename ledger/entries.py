@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Any, ClassVar, NewType, get_type_hints
+from typing import Any, ClassVar, NewType, get_args, get_type_hints
 
 from eth_hash.auto import keccak
 
@@ -39,17 +39,50 @@ class Role(IntFlag):
     AUDITOR = 4
 
 
+Bytes32 = NewType("Bytes32", bytes)
+"""32 bytes: a digest or a public key."""
+
+
 class AbortReason(IntEnum):
     """Why a round ended without a model; the contract refuses `NONE`."""
 
     NONE = 0
     QUORUM = 1
     CANCELLED = 2
+    EXPIRED = 3
+
+
+class ErasureReason(IntEnum):
+    """Why a blob is to be erased; the contract refuses `NONE`."""
+
+    NONE = 0
+    REQUEST = 1
+    WITHDRAWAL = 2
+    MISTAKE = 3
+
+
+@dataclass(frozen=True)
+class GovernanceOffered:
+    KIND: ClassVar[int] = 1
+    account: Address
+
+
+@dataclass(frozen=True)
+class GovernanceTaken:
+    KIND: ClassVar[int] = 2
+    governor: Address
+
+
+@dataclass(frozen=True)
+class CharterChanged:
+    KIND: ClassVar[int] = 3
+    version: int
+    charter: Cid
 
 
 @dataclass(frozen=True)
 class MemberAdmitted:
-    KIND: ClassVar[int] = 1
+    KIND: ClassVar[int] = 4
     member: int
     account: Address
     roles: Role
@@ -57,36 +90,78 @@ class MemberAdmitted:
 
 
 @dataclass(frozen=True)
+class RolesChanged:
+    KIND: ClassVar[int] = 5
+    member: int
+    roles: Role
+
+
+@dataclass(frozen=True)
+class CharterAccepted:
+    KIND: ClassVar[int] = 6
+    member: int
+    charter: Cid
+    age_key: Bytes32
+    sender: Address
+
+
+@dataclass(frozen=True)
+class AccountOffered:
+    KIND: ClassVar[int] = 7
+    member: int
+    account: Address
+
+
+@dataclass(frozen=True)
+class AccountTaken:
+    KIND: ClassVar[int] = 8
+    member: int
+    account: Address
+
+
+@dataclass(frozen=True)
+class AccountReplaced:
+    KIND: ClassVar[int] = 9
+    member: int
+    account: Address
+
+
+@dataclass(frozen=True)
 class GenesisRecorded:
-    KIND: ClassVar[int] = 2
+    KIND: ClassVar[int] = 10
     model: Cid
 
 
 @dataclass(frozen=True)
 class RoundOpened:
-    KIND: ClassVar[int] = 3
+    KIND: ClassVar[int] = 11
     round: int
     aggregator: int
     plan: Cid
     base_round: int
     base: Cid
     deadline: int
+    grace: int
     quorum: int
     approvals: int
+    rejections: int
+    participants_attest: bool
 
 
 @dataclass(frozen=True)
 class UpdateRecorded:
-    KIND: ClassVar[int] = 4
+    KIND: ClassVar[int] = 12
     round: int
     member: int
     update: Cid
+    keys: Bytes32 | None
     weight: int
+    sender: Address
 
 
 @dataclass(frozen=True)
 class RoundSettled:
-    KIND: ClassVar[int] = 5
+    KIND: ClassVar[int] = 13
     round: int
     aggregator: int
     model: Cid
@@ -96,37 +171,53 @@ class RoundSettled:
 
 @dataclass(frozen=True)
 class RoundAborted:
-    KIND: ClassVar[int] = 6
+    KIND: ClassVar[int] = 14
     round: int
     aggregator: int
     reason: AbortReason
     manifest: Cid | None
+    sender: Address
 
 
 @dataclass(frozen=True)
 class AttestationRecorded:
-    KIND: ClassVar[int] = 7
+    KIND: ClassVar[int] = 15
     round: int
-    auditor: int
+    member: int
     approve: bool
     report: Cid
 
 
+@dataclass(frozen=True)
+class ErasureRecorded:
+    KIND: ClassVar[int] = 16
+    round: int
+    member: int
+    digest: Bytes32
+    reason: ErasureReason
+    sender: Address
+
+
 Fact = (
-    MemberAdmitted | GenesisRecorded | RoundOpened | UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded
+    GovernanceOffered
+    | GovernanceTaken
+    | CharterChanged
+    | MemberAdmitted
+    | RolesChanged
+    | CharterAccepted
+    | AccountOffered
+    | AccountTaken
+    | AccountReplaced
+    | GenesisRecorded
+    | RoundOpened
+    | UpdateRecorded
+    | RoundSettled
+    | RoundAborted
+    | AttestationRecorded
+    | ErasureRecorded
 )
-FACTS: dict[str, type[Fact]] = {
-    fact.__name__: fact
-    for fact in (
-        MemberAdmitted,
-        GenesisRecorded,
-        RoundOpened,
-        UpdateRecorded,
-        RoundSettled,
-        RoundAborted,
-        AttestationRecorded,
-    )
-}
+FACTS: dict[str, type[Fact]] = {fact.__name__: fact for fact in get_args(Fact)}
+RoundFact = UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded | ErasureRecorded
 
 
 @dataclass(frozen=True)
@@ -285,6 +376,16 @@ def _read_name(value: Any) -> Name:
     return Name(value)
 
 
+def _read_bytes32(value: Any) -> Bytes32:
+    if not (isinstance(value, str) and value[:2] == "0x" and len(raw := bytes.fromhex(value[2:])) == 32):
+        raise ValueError(f"not 32 bytes: {value!r}")
+    return Bytes32(raw)
+
+
+def _reader(kind: type[IntEnum]) -> Callable[[Any], IntEnum]:
+    return lambda value: kind[value.upper()]
+
+
 def _show_roles(value: Role) -> list[str]:
     return [role.name.lower() for role in value if role.name]
 
@@ -306,7 +407,14 @@ _CODECS: dict[Any, _Codec] = {
     Address: _Codec(_address, str, read_address),
     Name: _Codec(name_bytes, str, _read_name),
     Role: _Codec(_integer, _show_roles, _read_roles),
-    AbortReason: _Codec(_integer, lambda reason: reason.name.lower(), lambda value: AbortReason[value.upper()]),
+    Bytes32: _Codec(bytes, lambda value: "0x" + value.hex(), _read_bytes32),
+    Bytes32 | None: _Codec(
+        lambda value: value or bytes(32),
+        lambda value: "0x" + value.hex() if value else None,
+        lambda value: None if value is None else _read_bytes32(value),
+    ),
+    AbortReason: _Codec(_integer, lambda reason: reason.name.lower(), _reader(AbortReason)),
+    ErasureReason: _Codec(_integer, lambda reason: reason.name.lower(), _reader(ErasureReason)),
 }
 _HINTS: dict[type[Fact], dict[str, Any]] = {
     fact: {name: hint for name, hint in get_type_hints(fact).items() if name != "KIND"} for fact in FACTS.values()

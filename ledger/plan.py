@@ -55,7 +55,10 @@ class Plan(Document):
         max_update_bytes: An update's blob may not be larger.
         window: Seconds in which the round takes updates.
         quorum: The fewest counted updates.
-        approvals: The auditors' approvals that release the model.
+        grace: Seconds after the window in which only aggregators can end the round; then anyone can abort it.
+        approvals: The approvals that release the model.
+        rejections: The most rejections with which it can be released.
+        participants_attest: Whether participants may attest too, beside auditors.
     """
 
     TITLE: ClassVar[str] = "plan"
@@ -67,8 +70,11 @@ class Plan(Document):
     training: Training
     max_update_bytes: Count
     window: Annotated[int, Field(ge=1, lt=1 << 32)]
+    grace: Annotated[int, Field(ge=0, lt=1 << 32)] = 86_400
     quorum: Annotated[int, Field(ge=1, lt=1 << 16)]
     approvals: Annotated[int, Field(ge=0, lt=1 << 16)]
+    rejections: Annotated[int, Field(ge=0, lt=1 << 16)] = 0
+    participants_attest: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

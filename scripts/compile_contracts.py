@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     # Every chain that a consortium may run today knows Cancun; solc's own default is newer.
     "evmVersion": "cancun",
     "viaIR": True,
-    "optimizer": {"enabled": True, "runs": 100_000},
+    "optimizer": {"enabled": True, "runs": 200},
     # No metadata in the code: the bytes on chain are exactly the bytes compiled.
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
     "outputSelection": {

@@ -50,6 +50,8 @@ class World:
             self.contract.admit(self.governor, account.address, Role.PARTICIPANT, f"Site {number}")
         self.contract.admit(self.governor, self.aggregator.account.address, Role.AGGREGATOR, "Aggregator")
         self.contract.admit(self.governor, self.auditor.address, Role.AUDITOR, "Auditor")
+        for member in [*self.participants, self.aggregator.account, self.auditor]:
+            self.contract.accept(member, self.contract.genesis.charter, keccak(member.address.encode()))
         self.contract.record_genesis(self.governor, self.store.put(encode(MODEL_HEADER, SCHEMA, tensors(0))))
 
     def account(self, name: str) -> LocalAccount:

@@ -9,7 +9,7 @@
    update of its round exactly once.
 5. settlement: settling every round again gives the recorded model and manifest, byte for byte, and every exclusion is
    true. An update excluded as `unavailable` is the aggregator's claim and is listed as such.
-6. objections: rejections and aborted rounds that had updates, whoever won; they are listed, not judged.
+6. objections: rejections, erasures, and aborted rounds that had updates, whoever won; listed, not judged.
 
 Reports of attestations are hashed like every blob; what they say is for people.
 What no check proves: that a site trained honestly on honest data, or that a history goes on beyond its head.
@@ -25,6 +25,7 @@ from ledger.audit.rounds import RoundAudit, audit_round, who
 from ledger.cid import Cid
 from ledger.entries import (
     AttestationRecorded,
+    CharterChanged,
     Entry,
     GenesisRecorded,
     RoundAborted,
@@ -135,7 +136,7 @@ def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> 
 
 
 def _check_blobs(evidence: Evidence, history: History, rounds: Mapping[int, RoundAudit], progress: Progress) -> Check:
-    roles: dict[Cid, dict[str, None]] = {evidence.genesis.charter: {"charter": None}}
+    roles: dict[Cid, dict[str, None]] = {evidence.genesis.charter: {"charter, version 1": None}}
     claimed: set[str] = set()
     for entry, _ in evidence.entries:
         for cid, role in _references(history, entry):
@@ -162,6 +163,8 @@ def _check_blobs(evidence: Evidence, history: History, rounds: Mapping[int, Roun
 def _references(history: History, entry: Entry) -> Iterable[tuple[Cid, str]]:
     """The blobs that an entry names, and as what."""
     match entry.fact:
+        case CharterChanged() as fact:
+            yield fact.charter, f"charter, version {fact.version}"
         case GenesisRecorded(model):
             yield model, "genesis model"
         case RoundOpened() as fact:
@@ -176,25 +179,35 @@ def _references(history: History, entry: Entry) -> Iterable[tuple[Cid, str]]:
             if manifest is not None:
                 yield manifest, f"manifest of round {fact.round}"
         case AttestationRecorded() as fact:
-            yield fact.report, f"report on round {fact.round} by {who(history, fact.auditor)}"
+            yield fact.report, f"report on round {fact.round} by {who(history, fact.member)}"
 
 
 def _check_objections(history: History) -> Check:
     findings = []
     for known in history.rounds.values():
         findings += [
-            noted(f"round {known.number}: {who(history, auditor)} rejected the model, report {attestation.report}")
-            for auditor, attestation in known.attestations.items()
+            noted(f"round {known.number}: {who(history, member)} rejected the model, report {attestation.report}")
+            for member, attestation in known.attestations.items()
             if not attestation.approve
         ]
+        findings += [
+            noted(
+                f"round {known.number}: {erasure.sender} had 0x{erasure.digest.hex()} "
+                f"of {who(history, erasure.member)} erased ({erasure.reason.name.lower()})"
+            )
+            for erasure in known.erasures
+        ]
         if isinstance(known.ended, RoundAborted) and known.updates:
+            by = who(history, known.ended.aggregator) if known.ended.aggregator else known.ended.sender
             findings.append(
                 noted(
-                    f"round {known.number}: {who(history, known.ended.aggregator)} aborted it "
+                    f"round {known.number}: {by} aborted it "
                     f"({known.ended.reason.name.lower()}) with {len(known.updates)} updates recorded"
                 )
             )
-    return Check("objections", f"rejections and aborted rounds among {len(history.rounds)} rounds", tuple(findings))
+    return Check(
+        "objections", f"rejections, erasures and aborted rounds among {len(history.rounds)} rounds", tuple(findings)
+    )
 
 
 def _describe(history: History, entry: Entry) -> str:
@@ -202,7 +215,7 @@ def _describe(history: History, entry: Entry) -> str:
     parts = [f"entry {entry.index}", type(fact).__name__]
     if (round_ := getattr(fact, "round", None)) is not None:
         parts.append(f"round {round_}")
-    for field in ("member", "aggregator", "auditor"):
+    for field in ("member", "aggregator"):
         if (number := getattr(fact, field, None)) is not None:
             parts.append(who(history, number))
     parts += [str(cid) for cid, role in _references(history, entry) if not role.startswith("base")]

@@ -78,6 +78,9 @@ def _plan(history: History, known: Round, store: Store, findings: list[Finding])
     for name, planned, recorded in (
         ("quorum", plan.quorum, opened.quorum),
         ("approvals", plan.approvals, opened.approvals),
+        ("rejections", plan.rejections, opened.rejections),
+        ("participants_attest", plan.participants_attest, opened.participants_attest),
+        ("grace", plan.grace, opened.grace),
         ("deadline", known.opened_at + plan.window, opened.deadline),
     ):
         if planned != recorded:

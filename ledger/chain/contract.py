@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, fields
 from functools import reduce
 from typing import Any, cast, get_type_hints
 
@@ -15,13 +16,16 @@ from web3.types import EventData, TxReceipt
 
 from ledger.chain.artifact import artifact
 from ledger.chain.refusals import as_refusal
+from ledger.chain.signing import SignedAcceptance, SignedUpdate
 from ledger.cid import Cid
 from ledger.entries import (
     FACTS,
     MAX_CHAIN_ID,
     AbortReason,
     Address,
+    Bytes32,
     Entry,
+    ErasureReason,
     Fact,
     Genesis,
     Name,
@@ -34,6 +38,18 @@ from ledger.errors import UsageError, ViolationError
 from ledger.history import History
 
 NO_BLOB = (bytes(32), 0)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a round needs, as the contract takes it; see `ledger.plan.Plan`."""
+
+    window: int
+    grace: int
+    quorum: int
+    approvals: int
+    rejections: int
+    participants_attest: bool
 
 
 @dataclass
@@ -74,19 +90,61 @@ class LedgerContract:
         """Admit a member."""
         return self._call(governor, "admit", Web3.to_checksum_address(account), int(roles), name_bytes(name))
 
+    def change_roles(self, governor: LocalAccount, member: int, roles: Role) -> TxReceipt:
+        """Change a member's roles, for rounds opened later; no role suspends it."""
+        return self._call(governor, "changeRoles", member, int(roles))
+
+    def replace_account(self, governor: LocalAccount, member: int, account: str) -> TxReceipt:
+        """Give a member another account, for rounds opened later, where the old one was lost."""
+        return self._call(governor, "replaceAccount", member, Web3.to_checksum_address(account))
+
+    def change_charter(self, governor: LocalAccount, charter: Cid) -> TxReceipt:
+        """Put a new charter in force, for rounds opened later."""
+        return self._call(governor, "changeCharter", _words(charter))
+
+    def offer_governance(self, governor: LocalAccount, account: str) -> TxReceipt:
+        """Offer governance to another account."""
+        return self._call(governor, "offerGovernance", Web3.to_checksum_address(account))
+
+    def take_governance(self, account: LocalAccount) -> TxReceipt:
+        """Take the governance that was offered."""
+        return self._call(account, "takeGovernance")
+
+    def accept(self, member: LocalAccount, charter: Cid, age_key: bytes) -> TxReceipt:
+        """Accept the charter in force and publish an age public key (32 bytes)."""
+        return self._call(member, "accept", _words(charter), age_key)
+
+    def accept_signed(self, sender: LocalAccount, signed: SignedAcceptance) -> TxReceipt:
+        """Carry a member's signed acceptance to the chain."""
+        arguments = (_words(signed.charter), signed.age_key, signed.nonce, signed.r, signed.vs)
+        return self._call(sender, "acceptSigned", *arguments)
+
+    def offer_account(self, member: LocalAccount, account: str) -> TxReceipt:
+        """Offer the member's place to another account of its own."""
+        return self._call(member, "offerAccount", Web3.to_checksum_address(account))
+
+    def take_account(self, account: LocalAccount, member: int) -> TxReceipt:
+        """Take the place of a member that offered it."""
+        return self._call(account, "takeAccount", member)
+
     def record_genesis(self, governor: LocalAccount, model: Cid) -> TxReceipt:
         """Record the genesis model."""
         return self._call(governor, "recordGenesis", _words(model))
 
-    def open(
-        self, aggregator: LocalAccount, plan: Cid, base_round: int, window: int, quorum: int, approvals: int
-    ) -> TxReceipt:
-        """Open the next round; `window` in seconds."""
-        return self._call(aggregator, "open", _words(plan), base_round, window, quorum, approvals)
+    def open(self, aggregator: LocalAccount, plan: Cid, base_round: int, terms: Terms) -> TxReceipt:
+        """Open the next round."""
+        return self._call(aggregator, "open", _words(plan), base_round, astuple(terms))
 
-    def submit(self, participant: LocalAccount, round_: int, update: Cid, weight: int) -> TxReceipt:
-        """Record an update's hash; `weight` in examples."""
-        return self._call(participant, "submit", round_, _words(update), weight)
+    def submit(
+        self, participant: LocalAccount, round_: int, update: Cid, weight: int, keys: bytes | None = None
+    ) -> TxReceipt:
+        """Record an update's hash; `weight` in examples, `keys` the digest of its key blob if it is sealed."""
+        return self._call(participant, "submit", round_, _words(update), keys or bytes(32), weight)
+
+    def submit_signed(self, sender: LocalAccount, round_: int, updates: Sequence[SignedUpdate]) -> TxReceipt:
+        """Carry signed updates to the chain; one of a member that has posted already is skipped."""
+        arguments = [(_words(one.update), one.keys or bytes(32), one.weight, one.r, one.vs) for one in updates]
+        return self._call(sender, "submitSigned", round_, arguments)
 
     def settle(
         self, aggregator: LocalAccount, round_: int, expected_head: bytes, model: Cid, manifest: Cid, counted: int
@@ -105,9 +163,13 @@ class LedgerContract:
         """End a round without a model."""
         return self._call(aggregator, "abort", round_, expected_head, int(reason), _words(manifest))
 
-    def attest(self, auditor: LocalAccount, round_: int, approve: bool, report: Cid) -> TxReceipt:
+    def attest(self, member: LocalAccount, round_: int, approve: bool, report: Cid) -> TxReceipt:
         """Record a verdict on a settled model."""
-        return self._call(auditor, "attest", round_, approve, _words(report))
+        return self._call(member, "attest", round_, approve, _words(report))
+
+    def erase(self, sender: LocalAccount, round_: int, member: int, digest: bytes, reason: ErasureReason) -> TxReceipt:
+        """Record that a blob of a member's update is to be erased."""
+        return self._call(sender, "erase", round_, member, digest, int(reason))
 
     def _call(self, account: LocalAccount, function: str, *arguments: Any) -> TxReceipt:
         return _send(self.web3, account, getattr(self._contract.functions, function)(*arguments))
@@ -167,7 +229,7 @@ class LedgerContract:
 
     @property
     def _contract(self) -> Any:
-        return self.web3.eth.contract(address=self.address, abi=artifact().abi)
+        return self.web3.eth.contract(address=self.address, abi=artifact().abi, decode_tuples=True)
 
 
 def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractConstructor) -> TxReceipt:
@@ -216,9 +278,13 @@ def _field(value: Any, hint: Any) -> Any:
         return Cid(digest, codec) if codec else None
     if hint is Address:
         return _lower(value)
+    if hint is Bytes32:
+        return Bytes32(bytes(value))
     if hint is Name:
         return name_text(value)
-    return hint(value) if hint in (Role, AbortReason) else value
+    if hint == Bytes32 | None:
+        return Bytes32(value) if any(value) else None
+    return hint(value) if hint in (Role, AbortReason, ErasureReason) else value
 
 
 def _camel_case(name: str) -> str:

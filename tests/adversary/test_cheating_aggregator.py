@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ledger.aggregator import Proposal, propose
+from ledger.aggregator import Proposal, propose, terms
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.audit.report import Report, Verdict
@@ -191,9 +192,8 @@ def test_a_settlement_on_a_head_that_has_moved_is_refused(tmp_path: Path) -> Non
         world.aggregator.publish(stale)
 
 
-def open_with(world: World, plan: bytes, **changes: int) -> None:
-    asked = {"window": PLAN.window, "quorum": PLAN.quorum, "approvals": PLAN.approvals} | changes
-    world.contract.open(world.aggregator.account, world.store.put(plan), 0, *asked.values())
+def open_with(world: World, plan: bytes, **changes: Any) -> None:
+    world.contract.open(world.aggregator.account, world.store.put(plan), 0, replace(terms(PLAN), **changes))
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,9 @@ def open_with(world: World, plan: bytes, **changes: int) -> None:
         ({"quorum": 1}, "says quorum 2, member 4 (Aggregator) opened it with 1"),
         ({"approvals": 0}, "says approvals 1, member 4 (Aggregator) opened it with 0"),
         ({"window": 601}, "says deadline "),
+        ({"grace": 1}, "says grace 86400, member 4 (Aggregator) opened it with 1"),
+        ({"rejections": 1}, "says rejections 0, member 4 (Aggregator) opened it with 1"),
+        ({"participants_attest": True}, "says participants_attest False"),
     ],
 )
 def test_a_round_opened_otherwise_than_its_plan_says_is_a_violation(

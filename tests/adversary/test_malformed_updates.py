@@ -13,7 +13,7 @@ import pytest
 
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
-from ledger.cid import CHUNK, cid_of, cid_of_chunks
+from ledger.cid import CHUNK, Cid, cid_of, cid_of_chunks
 from ledger.entries import AbortReason, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.errors import InvalidBlobError
 from ledger.manifest import Manifest, Reason
@@ -167,6 +167,10 @@ def oversized(random: Random) -> bytes:
     return honest(BAD) + bytes(PLAN.max_update_bytes + random.randint(0, 9000))
 
 
+def posted(member: int, cid: Cid) -> UpdateRecorded:
+    return UpdateRecorded(PLACE.round, member, cid, None, EXAMPLES, PLACE.ledger)
+
+
 KINDS: dict[Callable[[Random], bytes], Reason] = {
     truncated: Reason.MALFORMED,
     extended: Reason.MALFORMED,
@@ -194,7 +198,7 @@ PER_KIND = 1000 // len(KINDS) + 1
 def reason_and_model(of: Plan, bad: bytes) -> tuple[Reason | None, bytes | None]:
     blobs = Memory()
     updates = [
-        UpdateRecorded(PLACE.round, member, blobs.put(blob), EXAMPLES)
+        posted(member, blobs.put(blob))
         for member, blob in [*((member, honest(member, member)) for member in HONEST), (BAD, bad)]
     ]
     settlement = settle(PLACE, of, updates, blobs, ())
@@ -217,7 +221,7 @@ def test_malformed_updates_are_excluded_for_the_right_reason_and_the_round_settl
     kind: Callable[[Random], bytes], reason: Reason
 ) -> None:
     blobs = Memory()
-    updates = [UpdateRecorded(PLACE.round, member, blobs.put(honest(member, member)), EXAMPLES) for member in HONEST]
+    updates = [posted(member, blobs.put(honest(member, member))) for member in HONEST]
     without = settle(PLACE, QUORUM_MET, updates, blobs, ()).model
     random = Random(kind.__name__)
     tracemalloc.start()

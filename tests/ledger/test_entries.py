@@ -11,16 +11,30 @@ from eth_hash.auto import keccak
 
 from ledger.cid import DAG_PB, RAW, Cid
 from ledger.entries import (
+    FACTS as KINDS,
+)
+from ledger.entries import (
     AbortReason,
+    AccountOffered,
+    AccountReplaced,
+    AccountTaken,
     Address,
     AttestationRecorded,
+    Bytes32,
+    CharterAccepted,
+    CharterChanged,
     Entry,
+    ErasureReason,
+    ErasureRecorded,
     Fact,
     Genesis,
     GenesisRecorded,
+    GovernanceOffered,
+    GovernanceTaken,
     MemberAdmitted,
     Name,
     Role,
+    RolesChanged,
     RoundAborted,
     RoundOpened,
     RoundSettled,
@@ -36,15 +50,27 @@ GOLDEN = Path(__file__).parent / "golden" / "entries.jsonl"
 A, B = Cid(bytes(range(32)), RAW), Cid(bytes(range(32, 64)), DAG_PB)
 ACCOUNT = Address("0x" + "a1" * 20)
 GENESIS = Genesis(1337, Address("0x" + "c0" * 20), Address("0x" + "d0" * 20), A)
+OTHER = Address("0x" + "b2" * 20)
+KEY = Bytes32(bytes(range(64, 96)))
 FACTS: list[Fact] = [
+    GovernanceOffered(ACCOUNT),
+    GovernanceTaken(ACCOUNT),
+    CharterChanged(2, B),
     MemberAdmitted(1, ACCOUNT, Role.PARTICIPANT | Role.AUDITOR, Name("Zürich")),
+    RolesChanged(1, Role(0)),
+    CharterAccepted(1, B, KEY, ACCOUNT),
+    AccountOffered(1, OTHER),
+    AccountTaken(1, OTHER),
+    AccountReplaced(1, ACCOUNT),
     GenesisRecorded(A),
-    RoundOpened(1, 5, A, 0, B, 1_700_000_600, 3, 1),
-    UpdateRecorded(1, 1, B, 212),
+    RoundOpened(1, 5, A, 0, B, 1_700_000_600, 86_400, 3, 1, 0, False),
+    UpdateRecorded(1, 1, B, None, 212, ACCOUNT),
+    UpdateRecorded(1, 2, B, KEY, 212, OTHER),
     RoundSettled(1, 5, A, B, 3),
     AttestationRecorded(1, 6, True, A),
-    RoundAborted(2, 5, AbortReason.QUORUM, B),
-    RoundAborted(3, 5, AbortReason.CANCELLED, None),
+    ErasureRecorded(1, 1, KEY, ErasureReason.REQUEST, ACCOUNT),
+    RoundAborted(2, 5, AbortReason.QUORUM, B, ACCOUNT),
+    RoundAborted(3, 0, AbortReason.EXPIRED, None, OTHER),
 ]
 
 
@@ -61,6 +87,11 @@ def test_the_lines_of_all_kinds_are_the_golden_ones() -> None:
     assert [to_line(entry, head) for entry, head in history()] == GOLDEN.read_text(encoding="utf-8").splitlines()
 
 
+def test_every_kind_of_entry_has_a_golden_line() -> None:
+    assert {type(fact).__name__ for fact in FACTS} == set(KINDS)
+    assert sorted(kind.KIND for kind in KINDS.values()) == list(range(1, 17))
+
+
 def test_reading_a_line_gives_back_the_entry_and_its_head() -> None:
     for entry, head in history():
         assert from_line(to_line(entry, head)) == (entry, head)
@@ -73,11 +104,12 @@ def test_the_first_head_is_the_keccak256_of_what_the_ledger_is() -> None:
 
 
 def test_a_head_is_the_keccak256_of_the_abi_encoded_entry_after_the_head_before_it() -> None:
-    entry = Entry(0, RoundOpened(1, 5, A, 0, B, 1_700_000_600, 3, 1), 9, 1_700_000_000, "0x" + "00" * 32)
+    fact = RoundOpened(1, 5, A, 0, B, 1_700_000_600, 86_400, 3, 1, 0, True)
+    entry = Entry(0, fact, 9, 1_700_000_000, "0x" + "00" * 32)
     types = ["bytes32", "uint8", "uint32", "uint16", "bytes32", "uint8", "uint32", "bytes32", "uint8"]
-    types += ["uint40", "uint16", "uint16", "uint256", "uint256"]
-    values: list[Any] = [bytes(32), 3, 1, 5, A.digest, A.codec, 0, B.digest, B.codec]
-    values += [1_700_000_600, 3, 1, 9, 1_700_000_000]
+    types += ["uint40", "uint32", "uint16", "uint16", "uint16", "bool", "uint256", "uint256"]
+    values: list[Any] = [bytes(32), 11, 1, 5, A.digest, A.codec, 0, B.digest, B.codec]
+    values += [1_700_000_600, 86_400, 3, 1, 0, True, 9, 1_700_000_000]
     assert extend(bytes(32), entry) == keccak(abi_encode(types, values))
 
 
@@ -86,14 +118,6 @@ def _edited(fact: Fact, field: str, value: Any) -> Fact:
 
 
 def test_every_field_of_every_fact_changes_the_head() -> None:
-    others: dict[Any, Any] = {
-        A: B,
-        B: A,
-        ACCOUNT: GENESIS.ledger,
-        True: False,
-        None: A,
-        AbortReason.QUORUM: AbortReason.CANCELLED,
-    }
     for entry, head in history():
         before = history()[entry.index - 1][1] if entry.index else GENESIS.head()
         changed = [
@@ -101,17 +125,35 @@ def test_every_field_of_every_fact_changes_the_head() -> None:
             dataclasses.replace(entry, time=entry.time + 1),
         ]
         for field in dataclasses.fields(entry.fact):
-            value = getattr(entry.fact, field.name)
-            if isinstance(value, AbortReason | Cid | bool | None) or value == ACCOUNT:
-                other = AbortReason.CANCELLED if value is AbortReason.QUORUM else others.get(value, AbortReason.QUORUM)
-            elif isinstance(value, Role):
-                other = Role.AGGREGATOR
-            else:
-                other = value + 1 if isinstance(value, int) else value + "!"
+            other = _another(getattr(entry.fact, field.name), field.name)
             changed.append(dataclasses.replace(entry, fact=_edited(entry.fact, field.name, other)))
         heads = [extend(before, other) for other in changed]
         assert head not in heads
         assert len(set(heads)) == len(heads)
+
+
+def _another(value: Any, field: str) -> Any:
+    """Another value of the same type."""
+    match value:
+        case None:
+            return KEY if field == "keys" else A
+        case bool():
+            return not value
+        case AbortReason():
+            return AbortReason.CANCELLED
+        case ErasureReason():
+            return ErasureReason.MISTAKE
+        case Role():
+            return Role.AGGREGATOR
+        case Cid():
+            return A if value == B else B
+        case bytes():
+            return bytes(31) + b"1"
+        case str() if value.startswith("0x"):
+            return GENESIS.ledger
+        case str():
+            return value + "!"
+    return value + 1
 
 
 @pytest.mark.parametrize(
@@ -136,7 +178,7 @@ def test_every_field_of_every_fact_changes_the_head() -> None:
     ],
 )
 def test_a_line_in_any_other_form_is_refused(change: dict[str, Any]) -> None:
-    row = json.loads(to_line(*history()[0])) | change
+    row = json.loads(to_line(*history()[3])) | change
     with pytest.raises(ValueError, match="not an entry's line"):
         from_line(json.dumps(row, ensure_ascii=False))
 
@@ -148,10 +190,10 @@ def test_a_line_that_is_no_entry_is_refused(line: str) -> None:
 
 
 def test_a_line_with_a_field_missing_or_other_spacing_is_refused() -> None:
-    line = to_line(*history()[3])
+    line = to_line(*history()[11])
     row = json.loads(line)
     del row["weight"]
-    for other in (json.dumps(row), line.replace(": ", ":"), line + " ", line.replace("{", '{"entry": 3, ', 1)):
+    for other in (json.dumps(row), line.replace(": ", ":"), line + " ", line.replace("{", '{"entry": 11, ', 1)):
         with pytest.raises(ValueError, match="not an entry's line"):
             from_line(other)
 

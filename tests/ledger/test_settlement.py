@@ -63,7 +63,7 @@ def stored(values: Sequence[float], dtype: Dtype) -> Array:
 
 def post(blobs: Memory, member: int, of: Plan, array: Array, examples: int) -> UpdateRecorded:
     blob = encode(update_header(PLACE, member, examples), of.tensors, {"v": array})
-    return UpdateRecorded(PLACE.round, member, blobs.put(blob), examples)
+    return UpdateRecorded(PLACE.round, member, blobs.put(blob), None, examples, PLACE.ledger)
 
 
 def settled(of: Plan, rows: Sequence[Array], weights: Sequence[int], order: Sequence[int] | None = None) -> Settlement:

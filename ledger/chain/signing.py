@@ -1,0 +1,105 @@
+"""What a member signs (EIP-712) and anyone may carry to the chain: the member needs no ether."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+
+from ledger.cid import Cid
+from ledger.entries import Genesis
+
+_UPDATE = {
+    "Update": [
+        {"name": "round", "type": "uint32"},
+        {"name": "openingHead", "type": "bytes32"},
+        {"name": "digest", "type": "bytes32"},
+        {"name": "codec", "type": "uint8"},
+        {"name": "keys", "type": "bytes32"},
+        {"name": "weight", "type": "uint64"},
+    ]
+}
+_ACCEPTANCE = {
+    "Acceptance": [
+        {"name": "digest", "type": "bytes32"},
+        {"name": "codec", "type": "uint8"},
+        {"name": "ageKey", "type": "bytes32"},
+        {"name": "nonce", "type": "uint16"},
+    ]
+}
+
+
+@dataclass(frozen=True)
+class SignedUpdate:
+    """An update with its member's signature in the compact form of EIP-2098: `r` and `vs`, 32 bytes each."""
+
+    update: Cid
+    keys: bytes | None
+    weight: int
+    r: bytes
+    vs: bytes
+
+
+@dataclass(frozen=True)
+class SignedAcceptance:
+    """An acceptance of the charter with its member's signature, as in `SignedUpdate`."""
+
+    charter: Cid
+    age_key: bytes
+    nonce: int
+    r: bytes
+    vs: bytes
+
+
+def sign_update(
+    member: LocalAccount,
+    genesis: Genesis,
+    round_: int,
+    opening_head: bytes,
+    update: Cid,
+    weight: int,
+    keys: bytes | None = None,
+) -> SignedUpdate:
+    """Sign an update for one round of one history.
+
+    Args:
+        member: The member's account.
+        genesis: The ledger's.
+        round_: The round's number.
+        opening_head: The head right after its opening (32 bytes): no other history has it.
+        update: The update's CID.
+        weight: In examples.
+        keys: Digest of the update's key blob, None if it is not sealed.
+    """
+    message = {
+        "round": round_,
+        "openingHead": opening_head,
+        "digest": update.digest,
+        "codec": update.codec,
+        "keys": keys or bytes(32),
+        "weight": weight,
+    }
+    return SignedUpdate(update, keys, weight, *_sign(member, genesis, _UPDATE, message))
+
+
+def sign_acceptance(
+    member: LocalAccount, genesis: Genesis, charter: Cid, age_key: bytes, nonce: int
+) -> SignedAcceptance:
+    """Sign an acceptance of the charter; `nonce` is how many acceptances the ledger has of this member."""
+    message = {"digest": charter.digest, "codec": charter.codec, "ageKey": age_key, "nonce": nonce}
+    return SignedAcceptance(charter, age_key, nonce, *_sign(member, genesis, _ACCEPTANCE, message))
+
+
+def _sign(
+    member: LocalAccount, genesis: Genesis, types: dict[str, Any], message: dict[str, Any]
+) -> tuple[bytes, bytes]:
+    domain = {
+        "name": "fedledger",
+        "version": "1",
+        "chainId": genesis.chain_id,
+        "verifyingContract": Web3.to_checksum_address(genesis.ledger),
+    }
+    signed = member.sign_typed_data(domain, types, message)
+    return signed.r.to_bytes(32, "big"), ((signed.v - 27) << 255 | signed.s).to_bytes(32, "big")
