@@ -46,11 +46,19 @@ contract FederatedLedger is IFederatedLedger {
 
     struct Registry {
         address governor;
-        uint16 members;
-        uint16 participants; // not suspended, under the charter in force
-        uint16 auditors; // the same
         uint16 charterVersion;
+        // Not suspended, and under the charter in force:
+        uint16 participants;
+        uint16 auditors;
+        uint16 participantsOrAuditors;
         uint32 latestReleased;
+    }
+
+    struct Deployment {
+        bytes32 charterDigest;
+        uint8 charterCodec;
+        address governor;
+        uint64 blockNumber;
     }
 
     /// @dev {IFederatedLedger.Round} with a bitmap in the free bits; a settled round takes two slots.
@@ -77,18 +85,24 @@ contract FederatedLedger is IFederatedLedger {
     Newest private _newest;
     Registry private _registry;
     Cid private _charter;
+    Deployment private _deployment;
     address private _governanceOffer;
+    uint16 private _memberCount;
     mapping(address account => Member) private _members;
     mapping(uint16 member => address) private _accounts;
     mapping(uint16 member => address) private _offers;
     mapping(uint32 round => StoredRound) private _rounds;
-    mapping(uint32 round => mapping(uint16 member => bool)) private _attestedAbove;
+    /// @dev Who has posted among 224 members with higher ids: `round << 224 | bits`, the round being the newest in which
+    /// one of them posted; bit `id % 224`.
+    mapping(uint16 page => uint256) private _postedAbove;
+    mapping(uint32 round => mapping(uint16 page => uint256 members)) private _attestedAbove;
 
     constructor(Cid memory charter_) {
-        _requireCid(charter_);
+        _requireCid(charter_.digest, charter_.codec);
         _registry.governor = msg.sender;
         _registry.charterVersion = 1;
         _charter = charter_;
+        _deployment = Deployment(charter_.digest, charter_.codec, msg.sender, uint64(block.number));
         head = keccak256(abi.encode(VERSION, block.chainid, address(this), msg.sender, charter_));
     }
 
@@ -98,9 +112,7 @@ contract FederatedLedger is IFederatedLedger {
     function offerGovernance(address account) external {
         _requireGovernor();
         _governanceOffer = account;
-        uint64 entry =
-            _extend(abi.encode(head, Kind.GovernanceOffered, account, block.number, block.timestamp));
-        emit GovernanceOffered(entry, account);
+        _record(abi.encode(head, GovernanceOffered.selector, account, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -108,24 +120,20 @@ contract FederatedLedger is IFederatedLedger {
         if (_governanceOffer != msg.sender) revert GovernanceNotOffered(msg.sender);
         _governanceOffer = address(0);
         _registry.governor = msg.sender;
-        uint64 entry =
-            _extend(abi.encode(head, Kind.GovernanceTaken, msg.sender, block.number, block.timestamp));
-        emit GovernanceTaken(entry, msg.sender);
+        _record(abi.encode(head, GovernanceTaken.selector, msg.sender, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
     function changeCharter(Cid calldata newCharter) external {
         _requireGovernor();
-        _requireCid(newCharter);
+        _requireCid(newCharter.digest, newCharter.codec);
 
         uint16 version = ++_registry.charterVersion;
         _registry.participants = 0;
         _registry.auditors = 0;
+        _registry.participantsOrAuditors = 0;
         _charter = newCharter;
-        uint64 entry = _extend(
-            abi.encode(head, Kind.CharterChanged, version, newCharter, block.number, block.timestamp)
-        );
-        emit CharterChanged(entry, version, newCharter);
+        _record(abi.encode(head, CharterChanged.selector, version, newCharter, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -135,19 +143,14 @@ contract FederatedLedger is IFederatedLedger {
         if (roles == 0 || roles > _ALL_ROLES) revert MemberRolesInvalid(roles);
         if (name == 0) revert MemberNameMissing();
 
-        member = ++_registry.members;
+        member = ++_memberCount;
         Member storage admitted = _members[account];
         admitted.id = member;
         admitted.roles = roles;
         admitted.since = _newest.round;
         admitted.until = type(uint32).max;
         _accounts[member] = account;
-        uint64 entry = _extend(
-            abi.encode(
-                head, Kind.MemberAdmitted, member, account, roles, name, block.number, block.timestamp
-            )
-        );
-        emit MemberAdmitted(entry, member, account, roles, name);
+        _record(abi.encode(head, MemberAdmitted.selector, member, account, roles, name, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -161,13 +164,15 @@ contract FederatedLedger is IFederatedLedger {
             _uncount(changed.roles);
             _count(roles);
         }
-        // Two changes between the same rounds are one: what held before the first still holds up to here.
-        if (changed.rolesSince != round) changed.rolesBefore = changed.roles;
+        // Two changes between the same rounds are one: what held before the first still holds up to here. What held
+        // before an earlier change is not kept: the account does not act in rounds of that time any more.
+        if (changed.rolesSince != round) {
+            if (changed.since < changed.rolesSince) changed.since = changed.rolesSince;
+            changed.rolesBefore = changed.roles;
+        }
         changed.roles = roles;
         changed.rolesSince = round;
-        uint64 entry =
-            _extend(abi.encode(head, Kind.RolesChanged, member, roles, block.number, block.timestamp));
-        emit RolesChanged(entry, member, roles);
+        _record(abi.encode(head, RolesChanged.selector, member, roles, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -177,23 +182,19 @@ contract FederatedLedger is IFederatedLedger {
         _requireNewAccount(account);
 
         _move(member, present, account);
-        uint64 entry =
-            _extend(abi.encode(head, Kind.AccountReplaced, member, account, block.number, block.timestamp));
-        emit AccountReplaced(entry, member, account);
+        _record(abi.encode(head, AccountReplaced.selector, member, account, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
     function recordGenesis(Cid calldata model) external {
         _requireGovernor();
         if (_rounds[0].status != Status.None) revert GenesisAlreadyRecorded();
-        _requireCid(model);
+        _requireCid(model.digest, model.codec);
 
         _rounds[0].status = Status.Released;
         _rounds[0].modelCodec = model.codec;
         _rounds[0].modelDigest = model.digest;
-        uint64 entry =
-            _extend(abi.encode(head, Kind.GenesisRecorded, model, block.number, block.timestamp));
-        emit GenesisRecorded(entry, model);
+        _record(abi.encode(head, GenesisRecorded.selector, model, block.number, block.timestamp));
     }
 
     // --------------------------------------------------------------- membership
@@ -224,9 +225,7 @@ contract FederatedLedger is IFederatedLedger {
         if (account != address(0)) _requireNewAccount(account);
 
         _offers[member] = account;
-        uint64 entry =
-            _extend(abi.encode(head, Kind.AccountOffered, member, account, block.number, block.timestamp));
-        emit AccountOffered(entry, member, account);
+        _record(abi.encode(head, AccountOffered.selector, member, account, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -235,9 +234,7 @@ contract FederatedLedger is IFederatedLedger {
         _requireNewAccount(msg.sender);
 
         _move(member, _accounts[member], msg.sender);
-        uint64 entry =
-            _extend(abi.encode(head, Kind.AccountTaken, member, msg.sender, block.number, block.timestamp));
-        emit AccountTaken(entry, member, msg.sender);
+        _record(abi.encode(head, AccountTaken.selector, member, msg.sender, block.number, block.timestamp));
     }
 
     // ------------------------------------------------------------------- rounds
@@ -247,7 +244,7 @@ contract FederatedLedger is IFederatedLedger {
         Registry memory registry = _registry;
         Newest memory newest = _newest;
         round = newest.round + 1;
-        uint16 aggregator = _callerStanding(round, registry.charterVersion, _AGGREGATOR).id;
+        uint16 aggregator = _callerStanding(round, registry.charterVersion, _AGGREGATOR);
         if (newest.deadline != 0) revert RoundStillOpen(newest.round);
         StoredRound storage base = _rounds[baseRound];
         if (base.status != Status.Released) revert BaseNotReleased(baseRound);
@@ -255,29 +252,14 @@ contract FederatedLedger is IFederatedLedger {
         if (terms.quorum == 0 || terms.quorum > registry.participants) {
             revert QuorumInvalid(terms.quorum, registry.participants);
         }
-        uint256 attesters =
-            uint256(registry.auditors) + (terms.participantsAttest ? registry.participants : 0);
+        uint16 attesters =
+            terms.participantsAttest ? registry.participantsOrAuditors : registry.auditors;
         if (terms.approvals > attesters) revert ApprovalsInvalid(terms.approvals, attesters);
-        _requireCid(plan);
+        _requireCid(plan.digest, plan.codec);
 
         uint40 deadline = uint40(block.timestamp) + terms.window;
-        bytes32 opened = keccak256(
-            bytes.concat(
-                abi.encode(head, Kind.RoundOpened, round, aggregator, plan, baseRound),
-                abi.encode(base.modelDigest, base.modelCodec, deadline, terms.grace, terms.quorum),
-                abi.encode(
-                    terms.approvals,
-                    terms.rejections,
-                    terms.participantsAttest,
-                    block.number,
-                    block.timestamp
-                )
-            )
-        );
-        head = opened;
-        openingHead = opened;
         _newest = Newest({
-            entries: newest.entries + 1,
+            entries: newest.entries,
             round: round,
             deadline: deadline,
             recorded: 0,
@@ -293,68 +275,58 @@ contract FederatedLedger is IFederatedLedger {
         stored.quorum = terms.quorum;
         stored.eligible = registry.participants;
         stored.grace = terms.grace;
-        emit RoundOpened(
-            newest.entries,
-            round,
-            aggregator,
-            plan,
-            baseRound,
-            Cid(base.modelDigest, base.modelCodec),
-            deadline,
-            terms.grace,
-            terms.quorum,
-            terms.approvals,
-            terms.rejections,
-            terms.participantsAttest
+        _record(
+            bytes.concat(
+                abi.encode(head, RoundOpened.selector, round, aggregator, plan, baseRound),
+                abi.encode(base.modelDigest, base.modelCodec, deadline, terms.grace, terms.quorum),
+                abi.encode(terms.approvals, terms.rejections, terms.participantsAttest),
+                abi.encode(block.number, block.timestamp)
+            )
         );
+        openingHead = head;
     }
 
     /// @inheritdoc IFederatedLedger
-    function submit(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external {
-        Newest memory newest = _requireOpen(round);
-        if (block.timestamp > newest.deadline) revert RoundClosed(round, newest.deadline);
-        Member memory member = _callerStanding(round, newest.charterVersion, _PARTICIPANT);
-        if (!_post(newest, member, msg.sender)) revert UpdateAlreadyRecorded(round, member.id);
-        head = _record(head, newest, member.id, update, keys, weight);
-        _newest = newest;
+    function postUpdate(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external {
+        (uint16 charterVersion, uint112 posted) = _requireTaking(round);
+        uint16 member = _callerStanding(round, charterVersion, _PARTICIPANT);
+        bool first;
+        (first, posted) = _post(posted, member, round);
+        if (!first) revert UpdateAlreadyRecorded(round, member);
+        _requireUpdate(update, weight);
+        _count(posted, 1);
+        head = _emitUpdate(_updateEntry(round), head, member, update);
     }
 
     /// @inheritdoc IFederatedLedger
-    function submitSigned(uint32 round, SignedUpdate[] calldata updates) external returns (uint16 recorded) {
-        Newest memory newest = _requireOpen(round);
-        if (block.timestamp > newest.deadline) revert RoundClosed(round, newest.deadline);
-        uint16 before = newest.recorded;
+    function relayUpdates(uint32 round, SignedUpdate[] calldata updates) external {
+        (uint16 charterVersion, uint112 posted) = _requireTaking(round);
+        uint16 recorded = 0;
         bytes32 domain = domainSeparator();
-        bytes32 opening = openingHead;
         bytes32 running = head;
+        // Each turn fills these two in, so that its cost does not grow with the number of updates.
+        Cid memory none;
+        bytes memory message = abi.encode(_UPDATE, round, openingHead, none, uint256(0), uint256(0));
+        bytes memory entry = _updateEntry(round);
         for (uint256 index = 0; index < updates.length; ++index) {
-            uint256 free;
-            // The memory of one turn is used again in the next: its cost stays linear in the number of updates.
+            SignedUpdate calldata signed = updates[index];
             assembly ("memory-safe") {
-                free := mload(0x40)
+                calldatacopy(add(message, 0x80), signed, 0x80) // update, keys and weight
             }
-            SignedUpdate memory signed = updates[index];
-            address signer = _signer(
-                domain,
-                keccak256(
-                    abi.encode(_UPDATE, round, opening, signed.update, signed.keys, signed.weight)
-                ),
-                signed.r,
-                signed.vs
-            );
-            Member memory member = _members[signer];
-            if (member.id == 0) revert SignatureInvalid(index);
-            _requireStanding(member, round, newest.charterVersion, _PARTICIPANT);
-            if (_post(newest, member, signer)) {
-                running = _record(running, newest, member.id, signed.update, signed.keys, signed.weight);
+            address signer = _signer(domain, keccak256(message), signed.r, signed.vs);
+            uint16 member = _standing(signer, round, charterVersion, _PARTICIPANT);
+            if (member == 0) revert SignatureInvalid(index);
+            bool first;
+            (first, posted) = _post(posted, member, round);
+            if (!first) continue;
+            _requireUpdate(signed.update, signed.weight);
+            unchecked {
+                ++recorded;
             }
-            assembly ("memory-safe") {
-                mstore(0x40, free)
-            }
+            running = _emitUpdate(entry, running, member, signed.update);
         }
+        _count(posted, recorded);
         head = running;
-        _newest = newest;
-        return newest.recorded - before;
     }
 
     /// @inheritdoc IFederatedLedger
@@ -365,39 +337,26 @@ contract FederatedLedger is IFederatedLedger {
         Cid calldata manifest,
         uint16 counted
     ) external {
-        Newest memory newest = _requireOpen(round);
-        uint16 aggregator = _callerStanding(round, newest.charterVersion, _AGGREGATOR).id;
+        Newest storage newest = _requireOpen(round);
+        uint16 aggregator = _callerStanding(round, newest.charterVersion, _AGGREGATOR);
         StoredRound storage stored = _rounds[round];
         _requireComplete(newest, stored.eligible, expectedHead);
         if (counted < stored.quorum) revert QuorumNotMet(counted, stored.quorum);
         if (counted > newest.recorded) revert CountedExceedsRecorded(counted, newest.recorded);
-        _requireCid(model);
-        _requireCid(manifest);
+        _requireCid(model.digest, model.codec);
+        _requireCid(manifest.digest, manifest.codec);
 
         _newest.deadline = 0;
         stored.modelDigest = model.digest;
         stored.modelCodec = model.codec;
         stored.status = Status.Settled;
         if (stored.approvalsNeeded == 0) _release(round, stored);
-        uint64 entry = _extend(
-            abi.encode(
-                expectedHead,
-                Kind.RoundSettled,
-                round,
-                aggregator,
-                model,
-                manifest,
-                counted,
-                block.number,
-                block.timestamp
-            )
-        );
-        emit RoundSettled(entry, round, aggregator, model, manifest, counted);
+        _record(abi.encode(expectedHead, RoundSettled.selector, round, aggregator, model, manifest, counted, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
     function abort(uint32 round, bytes32 expectedHead, AbortReason reason, Cid calldata manifest) external {
-        Newest memory newest = _requireOpen(round);
+        Newest storage newest = _requireOpen(round);
         StoredRound storage stored = _rounds[round];
         uint16 aggregator = 0;
         if (reason == AbortReason.None) revert AbortReasonMissing();
@@ -405,31 +364,18 @@ contract FederatedLedger is IFederatedLedger {
             uint40 expiry = newest.deadline + stored.grace;
             if (block.timestamp <= expiry) revert RoundNotExpired(round, expiry);
         } else {
-            aggregator = _callerStanding(round, newest.charterVersion, _AGGREGATOR).id;
+            aggregator = _callerStanding(round, newest.charterVersion, _AGGREGATOR);
         }
         if (reason == AbortReason.Quorum) {
             _requireComplete(newest, stored.eligible, expectedHead);
-            _requireCid(manifest);
+            _requireCid(manifest.digest, manifest.codec);
         } else if (manifest.digest != 0 || manifest.codec != 0) {
             revert CidInvalid(manifest.digest, manifest.codec);
         }
 
         _newest.deadline = 0;
         stored.status = Status.Aborted;
-        uint64 entry = _extend(
-            abi.encode(
-                head,
-                Kind.RoundAborted,
-                round,
-                aggregator,
-                reason,
-                manifest,
-                msg.sender,
-                block.number,
-                block.timestamp
-            )
-        );
-        emit RoundAborted(entry, round, aggregator, reason, manifest, msg.sender);
+        _record(abi.encode(head, RoundAborted.selector, round, aggregator, reason, manifest, msg.sender, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -440,31 +386,19 @@ contract FederatedLedger is IFederatedLedger {
             revert RoundNotSettled(round);
         }
         uint8 roles = stored.participantsAttest ? _AUDITOR | _PARTICIPANT : _AUDITOR;
-        uint16 member = _callerStanding(round, stored.charterVersion, roles).id;
+        uint16 member = _callerStanding(round, stored.charterVersion, roles);
         if (_hasAttested(round, stored, member)) revert AttestationAlreadyRecorded(round, member);
-        _requireCid(report);
+        _requireCid(report.digest, report.codec);
 
         if (member <= _ATTESTED_BITS) stored.attested |= uint88(1) << (member - 1);
-        else _attestedAbove[round][member] = true;
+        else _attestedAbove[round][member >> 8] |= 1 << (member & 0xff);
         if (approve) stored.approvals++;
         else stored.rejections++;
         if (
             status == Status.Settled && stored.approvals >= stored.approvalsNeeded
                 && stored.rejections <= stored.rejectionsAllowed
         ) _release(round, stored);
-        uint64 entry = _extend(
-            abi.encode(
-                head,
-                Kind.AttestationRecorded,
-                round,
-                member,
-                approve,
-                report,
-                block.number,
-                block.timestamp
-            )
-        );
-        emit AttestationRecorded(entry, round, member, approve, report);
+        _record(abi.encode(head, AttestationRecorded.selector, round, member, approve, report, block.number, block.timestamp));
     }
 
     /// @inheritdoc IFederatedLedger
@@ -477,23 +411,20 @@ contract FederatedLedger is IFederatedLedger {
         if (digest == 0) revert DigestMissing();
         if (reason == ErasureReason.None) revert ErasureReasonMissing();
 
-        uint64 entry = _extend(
-            abi.encode(
-                head,
-                Kind.ErasureRecorded,
-                round,
-                member,
-                digest,
-                reason,
-                msg.sender,
-                block.number,
-                block.timestamp
-            )
-        );
-        emit ErasureRecorded(entry, round, member, digest, reason, msg.sender);
+        _record(abi.encode(head, ErasureRecorded.selector, round, member, digest, reason, msg.sender, block.number, block.timestamp));
     }
 
     // -------------------------------------------------------------------- views
+
+    /// @inheritdoc IFederatedLedger
+    function genesis() external view returns (address governor_, Cid memory charter_, uint64 blockNumber) {
+        Deployment memory deployment = _deployment;
+        return (
+            deployment.governor,
+            Cid(deployment.charterDigest, deployment.charterCodec),
+            deployment.blockNumber
+        );
+    }
 
     /// @inheritdoc IFederatedLedger
     function entryCount() external view returns (uint64) {
@@ -523,7 +454,7 @@ contract FederatedLedger is IFederatedLedger {
 
     /// @inheritdoc IFederatedLedger
     function memberCount() external view returns (uint16) {
-        return _registry.members;
+        return _memberCount;
     }
 
     /// @inheritdoc IFederatedLedger
@@ -533,7 +464,7 @@ contract FederatedLedger is IFederatedLedger {
 
     /// @inheritdoc IFederatedLedger
     function accountsOf(uint16 first, uint16 count) external view returns (address[] memory accounts) {
-        uint256 members = _registry.members;
+        uint256 members = _memberCount;
         uint256 end = uint256(first) + count;
         if (end > members + 1) end = members + 1;
         accounts = new address[](first == 0 || end < first ? 0 : end - first);
@@ -569,43 +500,56 @@ contract FederatedLedger is IFederatedLedger {
 
     // ------------------------------------------------------------------ private
 
-    /// @dev Folds one entry into the head and returns the entry's index, counted from 0.
-    function _extend(bytes memory preimage) private returns (uint64 entry) {
-        head = keccak256(preimage);
-        entry = _newest.entries++;
+    /// @dev Records one entry, given `abi.encode(head, kind, fields…, block.number, block.timestamp)`: its hash is the new
+    /// head, and what stands between kind and block number is the data of the log, whose topic is the kind. So no event
+    /// can differ from what the head commits to.
+    function _record(bytes memory entry) private {
+        head = _emit(entry);
+        _newest.entries++;
     }
 
-    /// @dev Takes one update into `newest` and returns the head after it; the caller stores both.
-    function _record(
-        bytes32 running,
-        Newest memory newest,
-        uint16 member,
-        Cid memory update,
-        bytes32 keys,
-        uint64 weight
-    ) private returns (bytes32) {
-        if (weight == 0) revert WeightInvalid();
-        _requireCid(update);
-        emit UpdateRecorded(newest.entries, newest.round, member, update, keys, weight, msg.sender);
-        unchecked {
-            // Neither can overflow: there are fewer members than 2^16, and no chain has room for 2^40 entries.
-            newest.recorded++;
-            newest.entries++;
+    /// @dev Emits one entry's log and returns the head after it.
+    function _emit(bytes memory entry) private returns (bytes32) {
+        assembly ("memory-safe") {
+            log1(add(entry, 0x60), sub(mload(entry), 0x80), mload(add(entry, 0x40)))
         }
-        return keccak256(
-            abi.encode(
-                running,
-                Kind.UpdateRecorded,
-                newest.round,
-                member,
-                update,
-                keys,
-                weight,
-                msg.sender,
-                block.number,
-                block.timestamp
-            )
+        return keccak256(entry);
+    }
+
+    /// @dev An update's entry, with gaps for what {_emitUpdate} fills in.
+    function _updateEntry(uint32 round) private view returns (bytes memory) {
+        bytes32 gap;
+        return abi.encode(
+            gap,
+            UpdateRecorded.selector,
+            round,
+            gap, // member
+            gap, // update's digest
+            gap, // and codec
+            gap, // keys
+            gap, // weight
+            msg.sender,
+            block.number,
+            block.timestamp
         );
+    }
+
+    /// @dev Emits an update's log and returns the head after it. In calldata, keys and weight stand right behind `update`.
+    function _emitUpdate(bytes memory entry, bytes32 previous, uint16 member, Cid calldata update)
+        private
+        returns (bytes32)
+    {
+        assembly ("memory-safe") {
+            mstore(add(entry, 0x20), previous)
+            mstore(add(entry, 0x80), member)
+            calldatacopy(add(entry, 0xa0), update, 0x80)
+        }
+        return _emit(entry);
+    }
+
+    function _requireUpdate(Cid calldata update, uint64 weight) private pure {
+        if (weight == 0) revert WeightInvalid();
+        _requireCid(update.digest, update.codec);
     }
 
     function _accept(address account, Cid calldata accepted, bytes32 ageKey) private {
@@ -622,19 +566,7 @@ contract FederatedLedger is IFederatedLedger {
         if (member.accepted == 0 || member.accepted < _newest.charterVersion) member.since = _newest.round;
         member.accepted = version;
         member.acceptances++;
-        uint64 entry = _extend(
-            abi.encode(
-                head,
-                Kind.CharterAccepted,
-                id,
-                accepted,
-                ageKey,
-                msg.sender,
-                block.number,
-                block.timestamp
-            )
-        );
-        emit CharterAccepted(entry, id, accepted, ageKey, msg.sender);
+        _record(abi.encode(head, CharterAccepted.selector, id, accepted, ageKey, msg.sender, block.number, block.timestamp));
     }
 
     function _move(uint16 member, address present, address account) private {
@@ -654,11 +586,13 @@ contract FederatedLedger is IFederatedLedger {
     function _count(uint8 roles) private {
         if (roles & _PARTICIPANT != 0) _registry.participants++;
         if (roles & _AUDITOR != 0) _registry.auditors++;
+        if (roles & (_PARTICIPANT | _AUDITOR) != 0) _registry.participantsOrAuditors++;
     }
 
     function _uncount(uint8 roles) private {
         if (roles & _PARTICIPANT != 0) _registry.participants--;
         if (roles & _AUDITOR != 0) _registry.auditors--;
+        if (roles & (_PARTICIPANT | _AUDITOR) != 0) _registry.participantsOrAuditors--;
     }
 
     function _requireGovernor() private view {
@@ -681,58 +615,78 @@ contract FederatedLedger is IFederatedLedger {
         if (_accounts[member] != account) revert AccountOutdated(member, _members[account].until);
     }
 
-    function _callerStanding(uint32 round, uint16 charterVersion, uint8 roles)
+    function _callerStanding(uint32 round, uint16 charterVersion, uint8 roles) private view returns (uint16 id) {
+        id = _standing(msg.sender, round, charterVersion, roles);
+        if (id == 0) revert MemberUnknown(msg.sender);
+    }
+
+    /// @dev Requires that a member's account may act in `round` with one of `roles`, under the charter of that round;
+    /// the member's id, 0 for a stranger.
+    function _standing(address account, uint32 round, uint16 charterVersion, uint8 roles)
         private
         view
-        returns (Member memory member)
+        returns (uint16 id)
     {
-        member = _members[msg.sender];
-        if (member.id == 0) revert MemberUnknown(msg.sender);
-        _requireStanding(member, round, charterVersion, roles);
-    }
-
-    /// @dev The account may act in `round` with one of `roles`, under the charter of that round.
-    function _requireStanding(Member memory member, uint32 round, uint16 charterVersion, uint8 roles)
-        private
-        pure
-    {
-        if (round > member.until) revert AccountOutdated(member.id, member.until);
+        Member storage member = _members[account];
+        id = member.id;
+        if (id == 0) return 0;
+        if (round > member.until) revert AccountOutdated(id, member.until);
         uint8 held = round > member.rolesSince ? member.roles : member.rolesBefore;
-        if (held & roles == 0) revert MemberRoleMissing(member.id, roles);
-        if (member.accepted < charterVersion) revert CharterNotAccepted(member.id, charterVersion);
-        if (member.since >= round) revert MemberNotEligible(member.id, round);
+        if (held & roles == 0) revert MemberRoleMissing(id, roles);
+        if (member.accepted < charterVersion) revert CharterNotAccepted(id, charterVersion);
+        if (member.since >= round) revert MemberNotEligible(id, round);
     }
 
-    function _requireOpen(uint32 round) private view returns (Newest memory newest) {
+    function _requireOpen(uint32 round) private view returns (Newest storage newest) {
         newest = _newest;
         if (newest.deadline == 0 || newest.round != round) revert RoundNotOpen(round);
     }
 
+    /// @dev Requires that the round takes updates; the charter under which it was opened, and who has posted.
+    function _requireTaking(uint32 round) private view returns (uint16 charterVersion, uint112 posted) {
+        Newest storage newest = _newest;
+        uint40 deadline = newest.deadline;
+        if (deadline == 0 || newest.round != round) revert RoundNotOpen(round);
+        if (block.timestamp > deadline) revert RoundClosed(round, deadline);
+        return (newest.charterVersion, newest.posted);
+    }
+
     /// @dev No update can follow, and the caller has seen every entry.
-    function _requireComplete(Newest memory newest, uint16 eligible, bytes32 expectedHead) private view {
+    function _requireComplete(Newest storage newest, uint16 eligible, bytes32 expectedHead) private view {
         if (block.timestamp <= newest.deadline && newest.recorded < eligible) {
             revert RoundStillRunning(newest.round, newest.deadline);
         }
         if (head != expectedHead) revert HeadMoved(expectedHead, head);
     }
 
-    /// @dev Marks the member as having posted in the newest round; false if it had.
-    function _post(Newest memory newest, Member memory member, address account) private returns (bool) {
-        if (member.id > _POSTED_BITS) {
-            if (member.lastRound == newest.round) return false;
-            _members[account].lastRound = newest.round;
-            return true;
+    /// @dev Marks the member as having posted in the open round: whether it had not, and the new bitmap.
+    function _post(uint112 posted, uint16 member, uint32 round) private returns (bool, uint112) {
+        if (member <= _POSTED_BITS) {
+            uint112 bit = uint112(1) << (member - 1);
+            return (posted & bit == 0, posted | bit);
         }
-        uint112 bit = uint112(1) << (member.id - 1);
-        if (newest.posted & bit != 0) return false;
-        newest.posted |= bit;
-        return true;
+        uint256 page = _postedAbove[member / 224];
+        if (page >> 224 != round) page = uint256(round) << 224;
+        uint256 mark = 1 << (member % 224);
+        if (page & mark != 0) return (false, posted);
+        _postedAbove[member / 224] = page | mark;
+        return (true, posted);
+    }
+
+    /// @dev `newest.posted = posted; newest.recorded += recorded; newest.entries += recorded;` in one write. Nothing can
+    /// overflow: there are fewer members than 2^16, and no chain has room for 2^40 entries.
+    function _count(uint112 posted, uint16 recorded) private {
+        Newest storage newest = _newest;
+        assembly ("memory-safe") {
+            let counted := add(sload(newest.slot), add(recorded, shl(112, recorded)))
+            sstore(newest.slot, or(counted, shl(144, posted)))
+        }
     }
 
     function _hasAttested(uint32 round, StoredRound storage stored, uint16 member) private view returns (bool) {
         return member <= _ATTESTED_BITS
             ? (stored.attested >> (member - 1)) & 1 != 0
-            : _attestedAbove[round][member];
+            : (_attestedAbove[round][member >> 8] >> (member & 0xff)) & 1 != 0;
     }
 
     /// @dev The account that signed; the zero account where the signature is none, or not in its one canonical form.
@@ -751,9 +705,7 @@ contract FederatedLedger is IFederatedLedger {
         return ecrecover(digest, v, r, bytes32(s));
     }
 
-    function _requireCid(Cid memory cid) private pure {
-        if (cid.digest == 0 || (cid.codec != _RAW && cid.codec != _DAG_PB)) {
-            revert CidInvalid(cid.digest, cid.codec);
-        }
+    function _requireCid(bytes32 digest, uint8 codec) private pure {
+        if (digest == 0 || (codec != _RAW && codec != _DAG_PB)) revert CidInvalid(digest, codec);
     }
 }

@@ -2,11 +2,11 @@
 pragma solidity 0.8.30;
 
 /// @title The interface of a fedledger ledger: its facts, entries (events), refusals (errors) and calls.
-/// @notice Every change of state is one entry. The contract folds each entry into one running hash,
-/// `head = keccak256(abi.encode(head, kind, fields…, block.number, block.timestamp))`, in the order of the
-/// event's fields without `entry`, starting from
+/// @notice Every change of state is one entry, which is one event. The contract folds each into one running hash,
+/// `head = keccak256(abi.encode(head, kind, fields…, block.number, block.timestamp))`, where `kind` is the event's
+/// topic and the fields are its data, byte for byte; it starts from
 /// `keccak256(abi.encode(VERSION, chain id, address(this), governor, charter))`.
-/// Whoever knows a head can therefore check that a list of entries is complete and untouched.
+/// Whoever knows a head can therefore check that a list of logs is complete and untouched.
 /// @dev Whatever changes a member (roles, account, charter) acts on rounds that are opened later.
 interface IFederatedLedger {
     /// @notice The name of a blob: an IPFS CIDv1 with sha2-256.
@@ -26,7 +26,6 @@ interface IFederatedLedger {
     /// @param until The account acts in rounds up to this one: the newest round when another account took its place.
     /// @param accepted The version of the charter that the member accepted last; 0 for none.
     /// @param acceptances How many times it accepted a charter: the nonce of the next signed acceptance.
-    /// @param lastRound The newest round in which the member posted an update, where its id is above 112.
     struct Member {
         uint16 id;
         uint8 roles;
@@ -36,7 +35,6 @@ interface IFederatedLedger {
         uint32 until;
         uint16 accepted;
         uint16 acceptances;
-        uint32 lastRound;
     }
 
     /// @notice What a round needs, fixed at its opening.
@@ -106,55 +104,31 @@ interface IFederatedLedger {
         Mistake
     }
 
-    /// @notice The number of an entry's kind, as it enters the head.
-    enum Kind {
-        None,
-        GovernanceOffered,
-        GovernanceTaken,
-        CharterChanged,
-        MemberAdmitted,
-        RolesChanged,
-        CharterAccepted,
-        AccountOffered,
-        AccountTaken,
-        AccountReplaced,
-        GenesisRecorded,
-        RoundOpened,
-        UpdateRecorded,
-        RoundSettled,
-        RoundAborted,
-        AttestationRecorded,
-        ErasureRecorded
-    }
-
     // ------------------------------------------------------------------ entries
 
     /// @notice The governor offered governance to `account`; to the zero account: took the offer back.
-    event GovernanceOffered(uint64 entry, address account);
+    event GovernanceOffered(address account);
     /// @notice The account to which governance was offered took it.
-    event GovernanceTaken(uint64 entry, address governor);
+    event GovernanceTaken(address governor);
     /// @notice The governor put a new charter in force, for rounds opened later.
-    event CharterChanged(uint64 entry, uint16 version, Cid charter);
+    event CharterChanged(uint16 version, Cid charter);
     /// @notice The governor admitted a member.
-    event MemberAdmitted(uint64 entry, uint16 member, address account, uint8 roles, bytes32 name);
+    event MemberAdmitted(uint16 member, address account, uint8 roles, bytes32 name);
     /// @notice The governor changed a member's roles, for rounds opened later; without any role it is suspended.
-    event RolesChanged(uint64 entry, uint16 member, uint8 roles);
+    event RolesChanged(uint16 member, uint8 roles);
     /// @notice A member accepted the charter and published its age public key (X25519) for sealed blobs.
-    event CharterAccepted(
-        uint64 entry, uint16 member, Cid charter, bytes32 ageKey, address sender
+    event CharterAccepted(uint16 member, Cid charter, bytes32 ageKey, address sender
     );
     /// @notice A member offered its place to another account of its own.
-    event AccountOffered(uint64 entry, uint16 member, address account);
+    event AccountOffered(uint16 member, address account);
     /// @notice That account took the member's place, for rounds opened later.
-    event AccountTaken(uint64 entry, uint16 member, address account);
+    event AccountTaken(uint16 member, address account);
     /// @notice The governor gave a member another account, for rounds opened later, because the old one was lost.
-    event AccountReplaced(uint64 entry, uint16 member, address account);
+    event AccountReplaced(uint16 member, address account);
     /// @notice The governor recorded the model that the first round builds on.
-    event GenesisRecorded(uint64 entry, Cid model);
+    event GenesisRecorded(Cid model);
     /// @notice An aggregator opened a round; `base` is the model of `baseRound`.
-    event RoundOpened(
-        uint64 entry,
-        uint32 round,
+    event RoundOpened(uint32 round,
         uint16 aggregator,
         Cid plan,
         uint32 baseRound,
@@ -167,9 +141,7 @@ interface IFederatedLedger {
         bool participantsAttest
     );
     /// @notice A participant's update was recorded; `sender` carried it, the participant itself or anyone else.
-    event UpdateRecorded(
-        uint64 entry,
-        uint32 round,
+    event UpdateRecorded(uint32 round,
         uint16 member,
         Cid update,
         bytes32 keys,
@@ -177,28 +149,22 @@ interface IFederatedLedger {
         address sender
     );
     /// @notice An aggregator settled the round.
-    event RoundSettled(
-        uint64 entry, uint32 round, uint16 aggregator, Cid model, Cid manifest, uint16 counted
+    event RoundSettled(uint32 round, uint16 aggregator, Cid model, Cid manifest, uint16 counted
     );
     /// @notice The round ended without a model; `manifest` says why, if the reason is the quorum. `aggregator` is 0
     /// where somebody else ended a round that had expired.
-    event RoundAborted(
-        uint64 entry,
-        uint32 round,
+    event RoundAborted(uint32 round,
         uint16 aggregator,
         AbortReason reason,
         Cid manifest,
         address sender
     );
     /// @notice A member gave its verdict on a settled model.
-    event AttestationRecorded(
-        uint64 entry, uint32 round, uint16 member, bool approve, Cid report
+    event AttestationRecorded(uint32 round, uint16 member, bool approve, Cid report
     );
     /// @notice A member, or the governor, says that the key blob or the blob with this digest, of the member's update
     /// in `round`, is to be erased everywhere. The hash stays.
-    event ErasureRecorded(
-        uint64 entry,
-        uint32 round,
+    event ErasureRecorded(uint32 round,
         uint16 member,
         bytes32 digest,
         ErasureReason reason,
@@ -228,7 +194,7 @@ interface IFederatedLedger {
     error BaseNotReleased(uint32 baseRound);
     error WindowInvalid();
     error QuorumInvalid(uint16 quorum, uint16 participants);
-    error ApprovalsInvalid(uint16 approvals, uint256 attesters);
+    error ApprovalsInvalid(uint16 approvals, uint16 attesters);
     error RoundStillOpen(uint32 round);
     error RoundNotOpen(uint32 round);
     error RoundClosed(uint32 round, uint40 deadline);
@@ -317,15 +283,14 @@ interface IFederatedLedger {
     /// Emits {UpdateRecorded}. Costs the same gas whatever the number of rounds and members.
     /// @param keys Digest of the update's key blob; zero if it is not sealed.
     /// @param weight The number of examples that the update was trained on, as its member says.
-    function submit(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external;
+    function postUpdate(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external;
 
     /// @notice Records updates that their members signed. One of a member that has posted in this round is skipped.
     /// @dev A signature is over `Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,
     /// uint64 weight)` (EIP-712), `openingHead` being the head right after the round's opening. Requires for each what
-    /// {submit} requires of the signer, and {SignatureInvalid} with its index where no member signed it: one such fails
+    /// {postUpdate} requires of the signer, and {SignatureInvalid} with its index where no member signed it: one such fails
     /// the whole batch.
-    /// @return recorded How many were recorded.
-    function submitSigned(uint32 round, SignedUpdate[] calldata updates) external returns (uint16 recorded);
+    function relayUpdates(uint32 round, SignedUpdate[] calldata updates) external;
 
     /// @notice Ends the open round with a model.
     /// @dev Requires: caller is an aggregator; `round` is open; the deadline has passed or every eligible participant
@@ -366,6 +331,10 @@ interface IFederatedLedger {
 
     /// @notice The head right after the newest round's opening: signed updates name it.
     function openingHead() external view returns (bytes32);
+
+    /// @notice What the first head binds, beside chain and address: the first governor and charter; and the block of the
+    /// deployment, after which all entries come.
+    function genesis() external view returns (address governor, Cid memory charter, uint64 blockNumber);
 
     /// @notice The number of entries so far.
     function entryCount() external view returns (uint64);

@@ -1,8 +1,8 @@
 """Entries: the recorded changes of state, the head that commits to them, and the line that each is written as.
 
 Pure. A *fact* is what one contract event says; an *entry* is a fact with its place: index, block, time, transaction.
-A head is ``keccak256(abi.encode(head, kind, fields…, block, time))``. Every field is static, so ``abi.encode`` is a
-row of 32-byte words, and a third party can refold the head in any language with a keccak256 function alone.
+A head is ``keccak256(abi.encode(head, kind, fields…, block, time))``, where the kind is the event's topic and the
+fields are its data, byte for byte: a third party refolds the head from raw logs with keccak256 alone.
 """
 
 from __future__ import annotations
@@ -63,26 +63,26 @@ class ErasureReason(IntEnum):
 
 @dataclass(frozen=True)
 class GovernanceOffered:
-    KIND: ClassVar[int] = 1
+    FIELDS: ClassVar[str] = "address"
     account: Address
 
 
 @dataclass(frozen=True)
 class GovernanceTaken:
-    KIND: ClassVar[int] = 2
+    FIELDS: ClassVar[str] = "address"
     governor: Address
 
 
 @dataclass(frozen=True)
 class CharterChanged:
-    KIND: ClassVar[int] = 3
+    FIELDS: ClassVar[str] = "uint16,(bytes32,uint8)"
     version: int
     charter: Cid
 
 
 @dataclass(frozen=True)
 class MemberAdmitted:
-    KIND: ClassVar[int] = 4
+    FIELDS: ClassVar[str] = "uint16,address,uint8,bytes32"
     member: int
     account: Address
     roles: Role
@@ -91,14 +91,14 @@ class MemberAdmitted:
 
 @dataclass(frozen=True)
 class RolesChanged:
-    KIND: ClassVar[int] = 5
+    FIELDS: ClassVar[str] = "uint16,uint8"
     member: int
     roles: Role
 
 
 @dataclass(frozen=True)
 class CharterAccepted:
-    KIND: ClassVar[int] = 6
+    FIELDS: ClassVar[str] = "uint16,(bytes32,uint8),bytes32,address"
     member: int
     charter: Cid
     age_key: Bytes32
@@ -107,34 +107,36 @@ class CharterAccepted:
 
 @dataclass(frozen=True)
 class AccountOffered:
-    KIND: ClassVar[int] = 7
+    FIELDS: ClassVar[str] = "uint16,address"
     member: int
     account: Address
 
 
 @dataclass(frozen=True)
 class AccountTaken:
-    KIND: ClassVar[int] = 8
+    FIELDS: ClassVar[str] = "uint16,address"
     member: int
     account: Address
 
 
 @dataclass(frozen=True)
 class AccountReplaced:
-    KIND: ClassVar[int] = 9
+    FIELDS: ClassVar[str] = "uint16,address"
     member: int
     account: Address
 
 
 @dataclass(frozen=True)
 class GenesisRecorded:
-    KIND: ClassVar[int] = 10
+    FIELDS: ClassVar[str] = "(bytes32,uint8)"
     model: Cid
 
 
 @dataclass(frozen=True)
 class RoundOpened:
-    KIND: ClassVar[int] = 11
+    FIELDS: ClassVar[str] = (
+        "uint32,uint16,(bytes32,uint8),uint32,(bytes32,uint8),uint40,uint32,uint16,uint16,uint16,bool"
+    )
     round: int
     aggregator: int
     plan: Cid
@@ -150,7 +152,7 @@ class RoundOpened:
 
 @dataclass(frozen=True)
 class UpdateRecorded:
-    KIND: ClassVar[int] = 12
+    FIELDS: ClassVar[str] = "uint32,uint16,(bytes32,uint8),bytes32,uint64,address"
     round: int
     member: int
     update: Cid
@@ -161,7 +163,7 @@ class UpdateRecorded:
 
 @dataclass(frozen=True)
 class RoundSettled:
-    KIND: ClassVar[int] = 13
+    FIELDS: ClassVar[str] = "uint32,uint16,(bytes32,uint8),(bytes32,uint8),uint16"
     round: int
     aggregator: int
     model: Cid
@@ -171,7 +173,7 @@ class RoundSettled:
 
 @dataclass(frozen=True)
 class RoundAborted:
-    KIND: ClassVar[int] = 14
+    FIELDS: ClassVar[str] = "uint32,uint16,uint8,(bytes32,uint8),address"
     round: int
     aggregator: int
     reason: AbortReason
@@ -181,7 +183,7 @@ class RoundAborted:
 
 @dataclass(frozen=True)
 class AttestationRecorded:
-    KIND: ClassVar[int] = 15
+    FIELDS: ClassVar[str] = "uint32,uint16,bool,(bytes32,uint8)"
     round: int
     member: int
     approve: bool
@@ -190,7 +192,7 @@ class AttestationRecorded:
 
 @dataclass(frozen=True)
 class ErasureRecorded:
-    KIND: ClassVar[int] = 16
+    FIELDS: ClassVar[str] = "uint32,uint16,bytes32,uint8,address"
     round: int
     member: int
     digest: Bytes32
@@ -217,6 +219,8 @@ Fact = (
     | ErasureRecorded
 )
 FACTS: dict[str, type[Fact]] = {fact.__name__: fact for fact in get_args(Fact)}
+KINDS: dict[type[Fact], bytes] = {fact: keccak(f"{fact.__name__}({fact.FIELDS})".encode()) for fact in FACTS.values()}
+"""An entry's kind: the topic of its event (32 bytes)."""
 RoundFact = UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded | ErasureRecorded
 
 
@@ -260,8 +264,36 @@ class Genesis:
 
 def extend(head: bytes, entry: Entry) -> bytes:
     """The head after `entry`, given the head before it (32 bytes each)."""
-    fields = b"".join(codec.words(getattr(entry.fact, name)) for name, codec in _codecs(type(entry.fact)).items())
-    return keccak(head + _integer(entry.fact.KIND) + fields + _integer(entry.block) + _integer(entry.time))
+    kind, data = KINDS[type(entry.fact)], fact_data(entry.fact)
+    return keccak(head + kind + data + _integer(entry.block) + _integer(entry.time))
+
+
+def fact_data(fact: Fact) -> bytes:
+    """What the fact's event has as data, its fields as ABI words; `fact_of` reads it back."""
+    return b"".join(codec.words(getattr(fact, name)) for name, codec in _codecs(type(fact)).items())
+
+
+def fact_of(kind: bytes, data: bytes) -> Fact:
+    """The fact that an event says.
+
+    Args:
+        kind: The event's topic (32 bytes).
+        data: The event's data.
+
+    Raises:
+        ValueError: If it is no event of a ledger.
+    """
+    fact = next((fact for fact, known in KINDS.items() if known == kind), None)
+    if fact is None:
+        raise ValueError(f"no event of a ledger has the topic 0x{kind.hex()}")
+    fields, rest = {}, data
+    for name, codec in _codecs(fact).items():
+        fields[name] = codec.parse(rest[: codec.size])
+        rest = rest[codec.size :]
+    found = fact(**fields)
+    if fact_data(found) != data:
+        raise ValueError(f"not the data of {fact.__name__}: 0x{data.hex()}")
+    return found
 
 
 def to_line(entry: Entry, head: bytes) -> str:
@@ -300,10 +332,14 @@ def from_line(line: str) -> tuple[Entry, bytes]:
 class _Codec:
     words: Callable[[Any], bytes]
     """The field as ABI words."""
+    parse: Callable[[bytes], Any]
+    """The field from ABI words; raises ValueError, or gives a value with other words."""
     show: Callable[[Any], Any]
     """The field in JSON."""
     read: Callable[[Any], Any]
     """The field from JSON; raises ValueError or TypeError."""
+    size: int = 32
+    """Bytes of the ABI words."""
 
 
 def _codecs(fact: type[Fact]) -> dict[str, _Codec]:
@@ -321,6 +357,14 @@ def _address(value: Address) -> bytes:
 
 def _cid(value: Cid | None) -> bytes:
     return value.digest + _integer(value.codec) if value else bytes(64)
+
+
+def _parse_integer(words: bytes) -> int:
+    return int.from_bytes(words, "big")
+
+
+def _parse_cid(words: bytes) -> Cid:
+    return Cid(words[:32], _parse_integer(words[32:]))
 
 
 def _read_integer(value: Any) -> int:
@@ -398,24 +442,39 @@ def _read_roles(value: Any) -> Role:
 
 
 _CODECS: dict[Any, _Codec] = {
-    int: _Codec(_integer, int, _read_integer),
-    bool: _Codec(_integer, bool, _read_bool),
-    Cid: _Codec(_cid, str, Cid.parse),
+    int: _Codec(_integer, _parse_integer, int, _read_integer),
+    bool: _Codec(_integer, any, bool, _read_bool),
+    Cid: _Codec(_cid, _parse_cid, str, Cid.parse, 64),
     Cid | None: _Codec(
-        _cid, lambda cid: str(cid) if cid else None, lambda value: None if value is None else Cid.parse(value)
+        _cid,
+        lambda words: _parse_cid(words) if any(words) else None,
+        lambda cid: str(cid) if cid else None,
+        lambda value: None if value is None else Cid.parse(value),
+        64,
     ),
-    Address: _Codec(_address, str, read_address),
-    Name: _Codec(name_bytes, str, _read_name),
-    Role: _Codec(_integer, _show_roles, _read_roles),
-    Bytes32: _Codec(bytes, lambda value: "0x" + value.hex(), _read_bytes32),
+    Address: _Codec(_address, lambda words: "0x" + words[12:].hex(), str, read_address),
+    Name: _Codec(name_bytes, name_text, str, _read_name),
+    Role: _Codec(_integer, lambda words: Role(_parse_integer(words)), _show_roles, _read_roles),
+    Bytes32: _Codec(bytes, bytes, lambda value: "0x" + value.hex(), _read_bytes32),
     Bytes32 | None: _Codec(
         lambda value: value or bytes(32),
+        lambda words: words if any(words) else None,
         lambda value: "0x" + value.hex() if value else None,
         lambda value: None if value is None else _read_bytes32(value),
     ),
-    AbortReason: _Codec(_integer, lambda reason: reason.name.lower(), _reader(AbortReason)),
-    ErasureReason: _Codec(_integer, lambda reason: reason.name.lower(), _reader(ErasureReason)),
+    AbortReason: _Codec(
+        _integer,
+        lambda words: AbortReason(_parse_integer(words)),
+        lambda reason: reason.name.lower(),
+        _reader(AbortReason),
+    ),
+    ErasureReason: _Codec(
+        _integer,
+        lambda words: ErasureReason(_parse_integer(words)),
+        lambda reason: reason.name.lower(),
+        _reader(ErasureReason),
+    ),
 }
 _HINTS: dict[type[Fact], dict[str, Any]] = {
-    fact: {name: hint for name, hint in get_type_hints(fact).items() if name != "KIND"} for fact in FACTS.values()
+    fact: {name: hint for name, hint in get_type_hints(fact).items() if name != "FIELDS"} for fact in FACTS.values()
 }

@@ -220,10 +220,10 @@ class History:
         known = self.accounts.get(account.lower())
         return self.members.get(known.member) if known else None
 
-    def count(self, role: Role) -> int:
-        """How many members with this role have accepted the charter in force."""
+    def count(self, roles: Role) -> int:
+        """How many members with one of these roles have accepted the charter in force."""
         present = (self.accounts[member.account] for member in self.members.values())
-        return sum(role in one.roles and one.accepted == self.charter_version for one in present)
+        return sum(bool(roles & one.roles) and one.accepted == self.charter_version for one in present)
 
     # ------------------------------------------------------------------ rules
 
@@ -247,10 +247,16 @@ class History:
         Raises:
             Refused: With the name of the contract's error.
         """
+        try:
+            self._check(fact, time, call)
+        except Refused as refused:
+            if refused.name == "MemberUnknown" and call and call.signer:
+                raise Refused("SignatureInvalid", "no member's account signed it") from None
+            raise
+
+    def _check(self, fact: Fact, time: int, call: Call | None) -> None:
         sender = call.sender.lower() if call else None
         actor = (call.signer or call.sender).lower() if call else None
-        if call and call.signer and actor not in self.accounts:
-            raise Refused("SignatureInvalid", "no member's account signed it")
         match fact:
             case GovernanceOffered() | CharterChanged() | MemberAdmitted() | RolesChanged() | AccountReplaced():
                 self._check_governor(sender)
@@ -321,10 +327,10 @@ class History:
         base = self.model_of(fact.base_round)
         _require(base is not None, "BaseNotReleased", f"the model of round {fact.base_round} is not released")
         _require(fact.deadline > time, "WindowInvalid", "a round needs a window above 0 seconds")
-        participants, auditors = self.count(Role.PARTICIPANT), self.count(Role.AUDITOR)
+        participants = self.count(Role.PARTICIPANT)
         inside = 0 < fact.quorum <= participants
         _require(inside, "QuorumInvalid", f"quorum {fact.quorum} is not within 1..{participants} participants")
-        attesters = auditors + (participants if fact.participants_attest else 0)
+        attesters = self.count(Role.AUDITOR | Role.PARTICIPANT if fact.participants_attest else Role.AUDITOR)
         few = fact.approvals <= attesters
         _require(few, "ApprovalsInvalid", f"{fact.approvals} approvals cannot come from {attesters} members")
         _expect(fact.base, base, "base model")
@@ -461,7 +467,9 @@ class History:
         match fact:
             case RolesChanged():
                 # Two changes between the same rounds are one: what held before the first still holds up to here.
+                # What held before an earlier change is not kept: the account does not act in rounds of that time.
                 if account.roles_since != latest:
+                    account.since = max(account.since, account.roles_since)
                     account.roles_before = account.roles
                 account.roles, account.roles_since = fact.roles, latest
             case CharterAccepted():

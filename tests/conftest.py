@@ -1,12 +1,13 @@
 """Profiles: `default` for every day, `nightly` (--hypothesis-profile=nightly) for long runs."""
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.anvil import Anvil
 from tests.world import World, every_kind_of_entry
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,3 +41,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> World:
 def history_folder(recorded: World, tmp_path: Path) -> Path:
     """A copy of that history's folder, to be changed at will."""
     return Path(shutil.copytree(recorded.folder, tmp_path / "history"))
+
+
+@pytest.fixture(scope="session")
+def anvil() -> Iterator[Anvil]:
+    """A real node; tests share it, so each deploys a ledger of its own or goes back to a snapshot."""
+    with Anvil() as running:
+        yield running

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, fields
-from functools import reduce
-from typing import Any, cast, get_type_hints
+from dataclasses import astuple, dataclass, field
+from functools import cached_property, reduce
+from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
-from web3.contract.contract import ContractConstructor, ContractFunction
-from web3.types import EventData, TxReceipt
+from web3.contract.contract import Contract, ContractConstructor, ContractFunction
+from web3.types import TxReceipt
 
 from ledger.chain.artifact import artifact
 from ledger.chain.refusals import as_refusal
 from ledger.chain.signing import SignedAcceptance, SignedUpdate
 from ledger.cid import Cid
 from ledger.entries import (
-    FACTS,
     MAX_CHAIN_ID,
     AbortReason,
     Address,
-    Bytes32,
     Entry,
     ErasureReason,
-    Fact,
     Genesis,
-    Name,
     Role,
     extend,
+    fact_of,
     name_bytes,
-    name_text,
 )
-from ledger.errors import UsageError, ViolationError
+from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.history import History
 
 NO_BLOB = (bytes(32), 0)
@@ -83,6 +78,25 @@ class LedgerContract:
             raise RuntimeError("the node's receipt of a deployment names no contract")
         genesis = Genesis(chain_id, _lower(address), _lower(governor.address), charter)
         return cls(web3, address, genesis, receipt["blockNumber"])
+
+    @classmethod
+    def attach(cls, web3: Web3, address: str) -> LedgerContract:
+        """The ledger at an address.
+
+        Raises:
+            UsageError: If no contract is there.
+            ViolationError: If the contract that is there is not fedledger's.
+        """
+        at = Web3.to_checksum_address(address)
+        code = web3.eth.get_code(at)
+        if not code:
+            raise UsageError(f"no contract is at {at} on chain {web3.eth.chain_id}: compare address and chain")
+        if Web3.to_hex(code) != artifact().runtime_bytecode:
+            raise ViolationError(f"the contract at {at} is not the ledger of this version of fedledger: do not use it")
+        contract = web3.eth.contract(address=at, abi=artifact().abi, decode_tuples=True)
+        governor, charter, deployed = contract.functions.genesis().call()
+        genesis = Genesis(web3.eth.chain_id, _lower(at), _lower(governor), Cid(charter.digest, charter.codec))
+        return cls(web3, at, genesis, deployed)
 
     # ------------------------------------------------------------------ calls
 
@@ -139,12 +153,12 @@ class LedgerContract:
         self, participant: LocalAccount, round_: int, update: Cid, weight: int, keys: bytes | None = None
     ) -> TxReceipt:
         """Record an update's hash; `weight` in examples, `keys` the digest of its key blob if it is sealed."""
-        return self._call(participant, "submit", round_, _words(update), keys or bytes(32), weight)
+        return self._call(participant, "postUpdate", round_, _words(update), keys or bytes(32), weight)
 
     def submit_signed(self, sender: LocalAccount, round_: int, updates: Sequence[SignedUpdate]) -> TxReceipt:
         """Carry signed updates to the chain; one of a member that has posted already is skipped."""
         arguments = [(_words(one.update), one.keys or bytes(32), one.weight, one.r, one.vs) for one in updates]
-        return self._call(sender, "submitSigned", round_, arguments)
+        return self._call(sender, "relayUpdates", round_, arguments)
 
     def settle(
         self, aggregator: LocalAccount, round_: int, expected_head: bytes, model: Cid, manifest: Cid, counted: int
@@ -193,22 +207,19 @@ class LedgerContract:
         return list(self._entries)
 
     def _entries_between(self, first: int, last: int) -> list[Entry]:
-        events = {
-            "0x" + event.topic.removeprefix("0x"): event
-            for event in (getattr(self._contract.events, name)() for name in FACTS)
-        }
         logs = self.web3.eth.get_logs({"address": self.address, "fromBlock": first, "toBlock": last})
         times: dict[int, int] = {}
-        entries = []
-        for log in logs:
-            data: EventData = events["0x" + log["topics"][0].hex().removeprefix("0x")].process_log(log)
-            block = data["blockNumber"]
+        entries: list[Entry] = []
+        for log in sorted(logs, key=lambda log: (log["blockNumber"], log["logIndex"])):
+            block, transaction = log["blockNumber"], Web3.to_hex(log["transactionHash"])
             if block not in times:
                 times[block] = self.web3.eth.get_block(block)["timestamp"]
-            entries.append(
-                Entry(data["args"]["entry"], _fact(data), block, times[block], Web3.to_hex(data["transactionHash"]))
-            )
-        return sorted(entries, key=lambda entry: entry.index)
+            try:
+                fact = fact_of(bytes(log["topics"][0]), bytes(log["data"]))
+            except ValueError as error:
+                raise ViolationError(f"the node shows a log that is no entry, in {transaction}: {error}") from None
+            entries.append(Entry(len(self._entries) + len(entries), fact, block, times[block], transaction))
+        return entries
 
     def history(self) -> History:
         """The replayed history.
@@ -227,8 +238,8 @@ class LedgerContract:
             )
         return History.of(self.genesis, entries)
 
-    @property
-    def _contract(self) -> Any:
+    @cached_property
+    def _contract(self) -> Contract:
         return self.web3.eth.contract(address=self.address, abi=artifact().abi, decode_tuples=True)
 
 
@@ -237,6 +248,7 @@ def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractCo
 
     Raises:
         Refused: If the contract refuses.
+        UnavailableError: If the transaction failed on the chain for another reason.
     """
     try:
         transaction = call.build_transaction(
@@ -249,11 +261,18 @@ def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractCo
         signed = account.sign_transaction(cast(dict[str, Any], transaction))
         sent = web3.eth.send_raw_transaction(signed.raw_transaction)
         receipt = web3.eth.wait_for_transaction_receipt(sent)
+        if receipt["status"] != 1:
+            # What the node's estimate allowed was refused in its block; called again there, it says why.
+            web3.eth.call(transaction, receipt["blockNumber"])
     except Exception as error:
         refusal = as_refusal(error)
         if refusal is None:
             raise
         raise refusal from None
+    if receipt["status"] != 1:
+        raise UnavailableError(
+            f"transaction {Web3.to_hex(sent)} failed on the chain, and not by the contract: try again"
+        )
     return receipt
 
 
@@ -263,29 +282,3 @@ def _words(cid: Cid | None) -> tuple[bytes, int]:
 
 def _lower(address: str) -> Address:
     return Address(address.lower())
-
-
-def _fact(data: EventData) -> Fact:
-    kind = FACTS[data["event"]]
-    hints = get_type_hints(kind)
-    arguments = {field.name: _field(data["args"][_camel_case(field.name)], hints[field.name]) for field in fields(kind)}
-    return kind(**arguments)
-
-
-def _field(value: Any, hint: Any) -> Any:
-    if hint in (Cid, Cid | None):
-        digest, codec = value["digest"], value["codec"]
-        return Cid(digest, codec) if codec else None
-    if hint is Address:
-        return _lower(value)
-    if hint is Bytes32:
-        return Bytes32(bytes(value))
-    if hint is Name:
-        return name_text(value)
-    if hint == Bytes32 | None:
-        return Bytes32(value) if any(value) else None
-    return hint(value) if hint in (Role, AbortReason, ErasureReason) else value
-
-
-def _camel_case(name: str) -> str:
-    return re.sub(r"_(.)", lambda match: match[1].upper(), name)

@@ -1,6 +1,7 @@
 """The contract on a real EVM: every refusal by its own name, the same in the pure history; and what a call costs."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract
-from ledger.chain.embedded import EmbeddedChain
 from ledger.chain.signing import SignedUpdate, sign_update
 from ledger.cid import Cid, cid_of
 from ledger.entries import AbortReason, Bytes32, ErasureReason, Role, name_bytes
 from ledger.errors import Refused
 from ledger.history import History
+from tests.anvil import Anvil
+from tests.chains import Chain, Embedded
 from tests.twin import (
     AGE_KEY,
     ZERO,
@@ -84,32 +86,61 @@ MOVED: list[tuple[str, Action]] = [("site 1", OfferAccount(at("spare 1"))), ("sp
 class Stage:
     """A new contract and its twin on one chain."""
 
-    def __init__(self, chain: EmbeddedChain) -> None:
+    def __init__(self, chain: Chain) -> None:
         self.chain = chain
         self.contract = LedgerContract.deploy(chain.web3, ACCOUNTS["governor"], BLOB)
-        self.twin = Twin(self.contract, History(self.contract.genesis))
+        self.twin = Twin(chain, self.contract, History(self.contract.genesis))
 
     def play(self, *steps: tuple[str, Action]) -> str | None:
         refused = None
         for name, action in steps:
             assert refused is None, "only the last step is to be refused"
             refused = self.twin.act(ACCOUNTS[name], action)
+        self.twin.compare()
         return refused
 
+    def later(self, seconds: int) -> None:
+        """Let the next block come that many seconds after the open round's deadline."""
+        opened = self.twin.history.rounds[self.twin.history.latest_round].opened
+        self.chain.next_block_at(opened.deadline + seconds)
 
-@pytest.fixture(scope="module")
-def chain() -> EmbeddedChain:
-    chain = EmbeddedChain()
-    for account in ACCOUNTS.values():
-        chain.fund(account.address)
-    return chain
+
+class Prepared:
+    """A stage on which `SETUP` was played, to begin from again and again."""
+
+    def __init__(self, chain: Chain) -> None:
+        for account in ACCOUNTS.values():
+            chain.fund(account.address)
+        self._stage = Stage(chain)
+        assert self._stage.play(*SETUP) is None
+        self._snapshot = chain.snapshot()
+
+    def again(self) -> Stage:
+        stage = copy.copy(self._stage)
+        stage.chain.revert(self._snapshot)
+        self._snapshot = stage.chain.snapshot()
+        stage.contract = replace(stage.contract)  # it has read nothing yet
+        stage.twin = Twin(stage.chain, stage.contract, copy.deepcopy(self._stage.twin.history))
+        return stage
+
+
+@pytest.fixture(scope="module", params=["embedded", "anvil"])
+def prepared(request: pytest.FixtureRequest) -> Iterator[Prepared]:
+    if request.param == "embedded":
+        yield Prepared(Embedded())
+    else:
+        with Anvil() as chain:
+            yield Prepared(chain)
 
 
 @pytest.fixture
-def stage(chain: EmbeddedChain) -> Stage:
-    stage = Stage(chain)
-    assert stage.play(*SETUP) is None
-    return stage
+def stage(prepared: Prepared) -> Stage:
+    return prepared.again()
+
+
+@pytest.fixture
+def chain(stage: Stage) -> Chain:
+    return stage.chain
 
 
 SECOND_AUDITOR: list[tuple[str, Action]] = [
@@ -336,7 +367,7 @@ def test_a_cancelled_round_can_be_followed_by_another(stage: Stage) -> None:
     assert stage.play(*steps, ("aggregator", Open(BLOB))) is None
 
 
-def test_a_charter_must_be_a_cid(chain: EmbeddedChain) -> None:
+def test_a_charter_must_be_a_cid(chain: Chain) -> None:
     with pytest.raises(Refused, match="CidInvalid"):
         LedgerContract.deploy(chain.web3, ACCOUNTS["governor"], Cid(bytes(32), 0x55))
 
@@ -448,7 +479,7 @@ def carry(stage: Stage, *updates: SignedUpdate, round_: int = 1) -> str | None:
     return None
 
 
-def test_a_site_without_ether_takes_part(chain: EmbeddedChain) -> None:
+def test_a_site_without_ether_takes_part(chain: Chain) -> None:
     stage = Stage(chain)
     poor: LocalAccount = Account.from_key(keccak(b"poor"))
     assert chain.web3.eth.get_balance(poor.address) == 0
@@ -509,7 +540,7 @@ def test_a_signed_update_cannot_be_replayed_in_another_round(stage: Stage) -> No
 
 
 def test_a_signed_update_cannot_be_replayed_on_another_contract_or_in_another_history(
-    stage: Stage, chain: EmbeddedChain
+    stage: Stage, chain: Chain
 ) -> None:
     stage.play(*OPENED)
     one = signed(stage, "site 1")
@@ -552,12 +583,16 @@ def test_the_contract_takes_no_ether(stage: Stage) -> None:
     assert {item["stateMutability"] for item in functions} <= {"view", "pure", "nonpayable"}
 
 
-def test_members_above_the_bitmaps_take_part_like_all_others(chain: EmbeddedChain) -> None:
+def test_members_above_the_bitmaps_take_part_like_all_others() -> None:
     """Members 1 to 112 have a bit in the round's slot; the paths for higher ids give the same rules."""
-    stage = Stage(chain)
-    stage.play(*SETUP)
-    for number in range(5, 113):
-        stage.contract.admit(ACCOUNTS["governor"], "0x" + f"{number:040x}", Role.PARTICIPANT, f"site {number}")
+    with Anvil() as chain:
+        stage = Prepared(chain).again()
+        for number in range(5, 113):
+            stage.contract.admit(ACCOUNTS["governor"], "0x" + f"{number:040x}", Role.PARTICIPANT, f"site {number}")
+        _take_part_with_a_high_id(stage)
+
+
+def _take_part_with_a_high_id(stage: Stage) -> None:
     for entry in stage.contract.entries()[stage.twin.history.entries :]:
         stage.twin.history.apply(entry)
     both = Role.PARTICIPANT | Role.AUDITOR
@@ -574,19 +609,17 @@ def test_members_above_the_bitmaps_take_part_like_all_others(chain: EmbeddedChai
 class TwinMachine(RuleBasedStateMachine):
     """Any calls by anyone in any order: the contract and the history stay equal."""
 
-    chain: EmbeddedChain | None = None
+    prepared: Prepared | None = None
 
     @initialize()
     def deploy(self) -> None:
-        if TwinMachine.chain is None:
-            TwinMachine.chain = EmbeddedChain()
-            for account in ACCOUNTS.values():
-                TwinMachine.chain.fund(account.address)
-        self.stage = Stage(TwinMachine.chain)
-        self.stage.play(*SETUP)
+        if TwinMachine.prepared is None:
+            TwinMachine.prepared = Prepared(Embedded())
+        self.stage = TwinMachine.prepared.again()
 
     def act(self, sender: str, action: Action) -> None:
         self.stage.twin.act(ACCOUNTS[sender], action)
+        self.stage.twin.compare()
 
     def near(self, data: st.DataObject) -> int:
         return max(self.stage.twin.history.latest_round + data.draw(st.sampled_from([0, 0, 0, 0, 1, -1])), 0)
@@ -674,8 +707,7 @@ class TwinMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([601, 700]))
     def wait(self, seconds: int) -> None:
-        assert TwinMachine.chain is not None
-        TwinMachine.chain.pass_time(seconds)
+        self.stage.chain.pass_time(seconds)
 
 
 NIGHTLY = settings().max_examples > 1000

@@ -1,0 +1,118 @@
+"""A real JSON-RPC node for tests: anvil, from the npm packages of ``scripts/tools``."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from web3 import Web3
+
+PACKAGES = Path(__file__).resolve().parent.parent / "scripts" / "tools" / "node_modules" / "@foundry-rs"
+STARTS_WITHIN = 20.0
+
+
+def binary() -> Path:
+    """The node's program; the test is skipped where npm has not fetched it."""
+    found = sorted(PACKAGES.glob("anvil-*/bin/anvil*"))
+    if not found:
+        pytest.skip("no anvil: `npm ci` in scripts/tools fetches it")
+    return found[0]
+
+
+class Anvil:
+    """One chain of its own, on a free port of this machine, gone when the ``with`` block ends.
+
+    Attributes:
+        url: Its endpoint.
+        web3: A connection to it.
+    """
+
+    def __init__(self, *options: str) -> None:
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.web3 = Web3(Web3.HTTPProvider(self.url))
+        command = [
+            str(binary()),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--silent",
+            "--hardfork",
+            "prague",
+            *options,
+        ]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + STARTS_WITHIN
+        while not self.web3.is_connected():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"anvil did not answer at {self.url} within {STARTS_WITHIN:.0f} seconds")
+            time.sleep(0.02)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the node; nothing answers at `url` any more."""
+        self._process.kill()
+        self._process.wait()
+
+    def rpc(self, method: str, *parameters: Any) -> Any:
+        """Call a method of anvil's own."""
+        answer = self.web3.provider.make_request(method, list(parameters))  # type: ignore[arg-type]
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def account(self, name: str) -> LocalAccount:
+        """The account of that name, with ether."""
+        account: LocalAccount = Account.from_key(keccak(name.encode()))
+        self.fund(account.address)
+        return account
+
+    def fund(self, account: str, ether: int = 100) -> None:
+        """Set an account's balance."""
+        self.rpc("anvil_setBalance", account, hex(Web3.to_wei(ether, "ether")))
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, and make a block."""
+        self.rpc("evm_increaseTime", seconds)
+        self.rpc("evm_mine")
+
+    def next_time(self) -> int:
+        """The time of the next block, which gets it."""
+        time = self.web3.eth.get_block("latest")["timestamp"] + 1
+        self.next_block_at(time)
+        return time
+
+    def next_block_at(self, time: int) -> None:
+        """Give the next block that time."""
+        self.rpc("evm_setNextBlockTimestamp", time)
+
+    def snapshot(self) -> object:
+        """Remember the chain as it is; `revert` takes it back there, once."""
+        return self.rpc("evm_snapshot")
+
+    def revert(self, snapshot: object) -> None:
+        """Take the chain back to a snapshot."""
+        assert self.rpc("evm_revert", snapshot)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
