@@ -288,19 +288,19 @@ contract FederatedLedger is IFederatedLedger {
 
     /// @inheritdoc IFederatedLedger
     function postUpdate(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external {
-        (uint16 charterVersion, uint112 posted) = _requireTaking(round);
+        (uint256 newest, uint16 charterVersion, uint112 posted) = _requireTaking(round);
         uint16 member = _callerStanding(round, charterVersion, _PARTICIPANT);
         bool first;
         (first, posted) = _post(posted, member, round);
         if (!first) revert UpdateAlreadyRecorded(round, member);
         _requireUpdate(update, weight);
-        _count(posted, 1);
+        _count(newest, posted, 1);
         head = _emitUpdate(_updateEntry(round), head, member, update);
     }
 
     /// @inheritdoc IFederatedLedger
     function relayUpdates(uint32 round, SignedUpdate[] calldata updates) external {
-        (uint16 charterVersion, uint112 posted) = _requireTaking(round);
+        (uint256 newest, uint16 charterVersion, uint112 posted) = _requireTaking(round);
         uint16 recorded = 0;
         bytes32 domain = domainSeparator();
         bytes32 running = head;
@@ -325,7 +325,7 @@ contract FederatedLedger is IFederatedLedger {
             }
             running = _emitUpdate(entry, running, member, signed.update);
         }
-        _count(posted, recorded);
+        _count(newest, posted, recorded);
         head = running;
     }
 
@@ -642,13 +642,20 @@ contract FederatedLedger is IFederatedLedger {
         if (newest.deadline == 0 || newest.round != round) revert RoundNotOpen(round);
     }
 
-    /// @dev Requires that the round takes updates; the charter under which it was opened, and who has posted.
-    function _requireTaking(uint32 round) private view returns (uint16 charterVersion, uint112 posted) {
+    /// @dev Requires that the round takes updates; {_newest} as one word, and what an update needs of it.
+    function _requireTaking(uint32 round)
+        private
+        view
+        returns (uint256 word, uint16 charterVersion, uint112 posted)
+    {
         Newest storage newest = _newest;
         uint40 deadline = newest.deadline;
         if (deadline == 0 || newest.round != round) revert RoundNotOpen(round);
         if (block.timestamp > deadline) revert RoundClosed(round, deadline);
-        return (newest.charterVersion, newest.posted);
+        assembly ("memory-safe") {
+            word := sload(newest.slot)
+        }
+        return (word, newest.charterVersion, newest.posted);
     }
 
     /// @dev No update can follow, and the caller has seen every entry.
@@ -673,13 +680,13 @@ contract FederatedLedger is IFederatedLedger {
         return (true, posted);
     }
 
-    /// @dev `newest.posted = posted; newest.recorded += recorded; newest.entries += recorded;` in one write. Nothing can
-    /// overflow: there are fewer members than 2^16, and no chain has room for 2^40 entries.
-    function _count(uint112 posted, uint16 recorded) private {
-        Newest storage newest = _newest;
+    /// @dev `_newest.posted = posted; _newest.recorded += recorded; _newest.entries += recorded;` in one write, `newest`
+    /// being the word before it. Nothing can overflow: there are fewer members than 2^16, and no chain has room for
+    /// 2^40 entries.
+    function _count(uint256 newest, uint112 posted, uint16 recorded) private {
         assembly ("memory-safe") {
-            let counted := add(sload(newest.slot), add(recorded, shl(112, recorded)))
-            sstore(newest.slot, or(counted, shl(144, posted)))
+            let counted := add(newest, add(recorded, shl(112, recorded)))
+            sstore(_newest.slot, or(counted, shl(144, posted)))
         }
     }
 

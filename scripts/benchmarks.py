@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.anvil import Anvil
 from tests.gas import measure  # the tests compare the same measurement with its snapshot
 
 
@@ -17,7 +18,8 @@ def main() -> None:
     parser.add_argument("what", choices=["gas"])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    costs = measure()
+    with Anvil() as chain:
+        costs = measure(chain)
     if arguments.json:
         print(json.dumps(costs, indent=1))
     else:
