@@ -93,13 +93,12 @@ class Anvil:
         self.rpc("evm_mine")
 
     def next_time(self) -> int:
-        """The time of the next block, which gets it."""
-        time = self.web3.eth.get_block("latest")["timestamp"] + 1
-        self.next_block_at(time)
-        return time
+        """The time that the next block can have at the earliest."""
+        return self.web3.eth.get_block("latest")["timestamp"] + 1
 
     def next_block_at(self, time: int) -> None:
-        """Give the next block that time."""
+        """Give the next block that time, and what the node estimates before it, too."""
+        self.rpc("evm_mine", time)
         self.rpc("evm_setNextBlockTimestamp", time)
 
     def snapshot(self) -> object:

@@ -19,7 +19,7 @@ class Chain(Protocol):
     def pass_time(self, seconds: int) -> None: ...
 
     def next_time(self) -> int:
-        """The time of the next block."""
+        """A time that the next block can have."""
 
     def next_block_at(self, time: int) -> None:
         """Give the next block that time."""

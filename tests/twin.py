@@ -184,15 +184,21 @@ Action = (
 
 @dataclass
 class Twin:
-    """A contract and a history that must stay equal."""
+    """A contract and a history that must stay equal.
+
+    Attributes:
+        time: The time of the next call, where a test wants one.
+    """
 
     chain: Chain
     contract: LedgerContract
     history: History
+    time: int | None = None
 
     def act(self, sender: LocalAccount, action: Action) -> str | None:
         """Call the contract and its twin; the name of the refusal that both give, None if both take it."""
-        time = self.chain.next_time()
+        time, self.time = self.time or self.chain.next_time(), None
+        self.chain.next_block_at(time)
         fact, call = self._fact(sender, action, time)
         expected = _refusal(lambda: self.history.check(fact, time, call))
         found = _refusal(lambda: self._call(sender, action))

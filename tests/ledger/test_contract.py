@@ -1,8 +1,10 @@
 """The contract on a real EVM: every refusal by its own name, the same in the pure history; and what a call costs."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -10,14 +12,16 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from web3 import Web3
+from web3.datastructures import AttributeDict
 
 from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract
 from ledger.chain.signing import SignedUpdate, sign_update
 from ledger.cid import Cid, cid_of
-from ledger.entries import AbortReason, Bytes32, ErasureReason, Role, name_bytes
-from ledger.errors import Refused
+from ledger.entries import AbortReason, Bytes32, ErasureReason, Role, RoundOpened, name_bytes
+from ledger.errors import Refused, UsageError
 from ledger.history import History
 from tests.anvil import Anvil
 from tests.chains import Chain, Embedded
@@ -99,10 +103,13 @@ class Stage:
         self.twin.compare()
         return refused
 
+    @property
+    def opened(self) -> RoundOpened:
+        return self.twin.history.rounds[self.twin.history.latest_round].opened
+
     def later(self, seconds: int) -> None:
-        """Let the next block come that many seconds after the open round's deadline."""
-        opened = self.twin.history.rounds[self.twin.history.latest_round].opened
-        self.chain.next_block_at(opened.deadline + seconds)
+        """Let the next call be that many seconds after the newest round's deadline."""
+        self.twin.time = self.opened.deadline + seconds
 
 
 class Prepared:
@@ -302,13 +309,38 @@ def test_contract_and_history_refuse_by_the_same_name(
 def test_every_refusal_of_the_contract_is_tested_here() -> None:
     declared = {item["name"] for item in artifact().abi if item["type"] == "error"}
     table = test_contract_and_history_refuse_by_the_same_name.pytestmark[0].args[1]  # type: ignore[attr-defined]
-    assert declared - {row[0] for row in table} == {"RoundClosed"}, "which has a test of its own, below"
+    assert declared - {row[0] for row in table} == {"RoundClosed"}, "which is a matter of time, below"
 
 
-def test_an_update_after_the_deadline_is_refused(stage: Stage) -> None:
-    stage.play(*OPENED)
-    stage.chain.pass_time(601)
-    assert stage.play(("site 1", Submit(1, BLOB))) == "RoundClosed"
+DEADLINE, EXPIRY = 0, Open(BLOB).grace
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sender", "action", "refused"),
+    [
+        (DEADLINE - 1, "site 2", Submit(1, BLOB), None),
+        (DEADLINE, "site 2", Submit(1, BLOB), None),
+        (DEADLINE + 1, "site 2", Submit(1, BLOB), "RoundClosed"),
+        (DEADLINE, "stranger", Submit(1, BLOB, signer=ACCOUNTS["site 2"]), None),
+        (DEADLINE + 1, "stranger", Submit(1, BLOB, signer=ACCOUNTS["site 2"]), "RoundClosed"),
+        (DEADLINE - 1, "aggregator", Settle(1, BLOB, OTHER, 1), "RoundStillRunning"),
+        (DEADLINE, "aggregator", Settle(1, BLOB, OTHER, 1), "RoundStillRunning"),
+        (DEADLINE + 1, "aggregator", Settle(1, BLOB, OTHER, 1), None),
+        (DEADLINE, "aggregator", Abort(1, AbortReason.QUORUM, BLOB), "RoundStillRunning"),
+        (DEADLINE + 1, "aggregator", Abort(1, AbortReason.QUORUM, BLOB), None),
+        (DEADLINE - 1, "aggregator", Abort(1, AbortReason.CANCELLED), None),
+        (EXPIRY - 1, "stranger", Abort(1, AbortReason.EXPIRED), "RoundNotExpired"),
+        (EXPIRY, "stranger", Abort(1, AbortReason.EXPIRED), "RoundNotExpired"),
+        (EXPIRY + 1, "stranger", Abort(1, AbortReason.EXPIRED), None),
+        (EXPIRY + 1, "aggregator", Settle(1, BLOB, OTHER, 1), None),
+    ],
+)
+def test_each_boundary_of_time_holds_to_the_second(
+    stage: Stage, seconds: int, sender: str, action: Action, refused: str | None
+) -> None:
+    stage.play(*OPENED, ("site 1", Submit(1, BLOB)))
+    stage.later(seconds)
+    assert stage.play((sender, action)) == refused
 
 
 def test_a_codec_that_is_neither_raw_nor_dag_pb_is_refused(stage: Stage) -> None:
@@ -416,6 +448,19 @@ def test_who_did_not_accept_a_new_charter_takes_part_in_the_open_round_and_in_no
 def test_a_member_publishes_another_age_key_by_accepting_again(stage: Stage) -> None:
     stage.play(("site 1", Accept(age_key=Bytes32(b"\x07" * 32))))
     assert stage.twin.history.members[1].age_key == b"\x07" * 32
+
+
+def test_roles_changed_twice_do_not_reach_back_to_rounds_before_the_first_change(stage: Stage) -> None:
+    """Site 1 becomes an auditor after round 1 was opened; no later change makes it one of that time."""
+    stage.play(*SETTLED, ("governor", ChangeRoles(1, 5)), ("aggregator", Open(BLOB)))
+    stage.play(("governor", ChangeRoles(1, 4)))
+    assert stage.play(("site 1", Attest(1, True, BLOB))) == "MemberNotEligible"
+
+
+def test_a_member_with_two_roles_counts_once_among_those_who_may_attest(stage: Stage) -> None:
+    stage.play(("governor", ChangeRoles(1, 5)))
+    assert stage.play(("aggregator", Open(BLOB, approvals=4, participants_attest=True))) == "ApprovalsInvalid"
+    assert stage.play(("aggregator", Open(BLOB, approvals=3, participants_attest=True))) is None
 
 
 def test_governance_is_handed_over_in_two_steps(stage: Stage) -> None:
@@ -578,9 +623,106 @@ def test_an_update_is_never_replaced(stage: Stage) -> None:
     assert stage.play(("site 1", Submit(1, OTHER))) == "RoundNotOpen"
 
 
+@pytest.mark.parametrize(
+    ("before", "action"),
+    [
+        (OPENED, Submit(1, BLOB)),
+        (POSTED, Settle(1, BLOB, OTHER, 2)),
+        (POSTED, Abort(1, AbortReason.CANCELLED)),
+        (SETTLED, Attest(1, True, BLOB)),
+        ([], Open(BLOB)),
+    ],
+)
+def test_a_governor_takes_no_part_in_the_history_that_it_governs(
+    stage: Stage, before: list[tuple[str, Action]], action: Action
+) -> None:
+    assert stage.play(*before, ("governor", action)) == "MemberUnknown"
+
+
+def test_what_a_governor_does_later_changes_no_recorded_round(stage: Stage) -> None:
+    stage.play(*SETTLED, ("auditor", Attest(1, False, BLOB)))
+    before = copy.deepcopy(stage.twin.history.rounds[1])
+    stage.play(("governor", ChangeRoles(4, 0)), ("governor", ReplaceAccount(1, at("spare 1"))))
+    stage.play(("governor", ChangeCharter(OTHER)))
+    assert stage.twin.history.rounds[1] == before
+    assert stage.twin.history.latest_released == 0
+
+
+def test_a_call_that_the_estimate_allowed_and_its_block_refused_is_told_by_name() -> None:
+    with Anvil() as chain:
+        stage = Prepared(chain).again()
+        stage.play(*OPENED)
+        chain.rpc("evm_setNextBlockTimestamp", stage.opened.deadline + 1)
+        with pytest.raises(Refused, match="RoundClosed"):
+            stage.contract.submit(ACCOUNTS["site 1"], 1, BLOB, 10)
+        assert stage.contract.head() == stage.twin.history.head
+
+
 def test_the_contract_takes_no_ether(stage: Stage) -> None:
     functions = [item for item in artifact().abi if item["type"] in ("function", "constructor", "receive", "fallback")]
     assert {item["stateMutability"] for item in functions} <= {"view", "pure", "nonpayable"}
+
+
+# ------------------------------------------------------------------------------ what the node shows
+
+
+def test_a_third_party_refolds_the_head_from_raw_logs_with_keccak256_alone(stage: Stage) -> None:
+    stage.play(*SETTLED, ("auditor", Attest(1, True, BLOB)), ("site 1", Erase(1, 1)))
+    eth, genesis = stage.chain.web3.eth, stage.contract.genesis
+    head = keccak(
+        (1).to_bytes(32, "big")
+        + genesis.chain_id.to_bytes(32, "big")
+        + bytes.fromhex(genesis.ledger[2:]).rjust(32, b"\0")
+        + bytes.fromhex(genesis.governor[2:]).rjust(32, b"\0")
+        + genesis.charter.digest
+        + genesis.charter.codec.to_bytes(32, "big")
+    )
+    for log in eth.get_logs({"address": stage.contract.address, "fromBlock": 0}):
+        time = eth.get_block(log["blockNumber"])["timestamp"]
+        words = log["blockNumber"].to_bytes(32, "big") + time.to_bytes(32, "big")
+        head = keccak(head + log["topics"][0] + log["data"] + words)
+    assert head == stage.contract.head()
+
+
+def test_the_events_of_the_abi_are_the_facts_field_by_field(stage: Stage) -> None:
+    """What an explorer decodes with the ABI is what `ledger.entries` reads from the log."""
+    stage.play(*SETTLED, ("auditor", Attest(1, True, BLOB)), ("site 1", Erase(1, 1)))
+    entries = stage.contract.entries()
+    for name in {type(entry.fact).__name__ for entry in entries}:
+        event = getattr(stage.contract._contract.events, name)()
+        decoded = [vars(log["args"]) for log in event.get_logs(from_block=0)]
+        shown = [vars(entry.fact) for entry in entries if type(entry.fact).__name__ == name]
+        assert [_abi(fact) for fact in shown] == decoded
+
+
+def _abi(fact: dict[str, Any]) -> dict[str, Any]:
+    """A fact's fields, named and typed as the ABI does."""
+    return {re.sub(r"_(.)", lambda match: match[1].upper(), name): _abi_value(value) for name, value in fact.items()}
+
+
+def _abi_value(value: Any) -> Any:
+    match value:
+        case Cid(digest, codec):
+            return AttributeDict({"digest": digest, "codec": codec})
+        case None:
+            return bytes(32)
+        case str() if value.startswith("0x"):
+            return Web3.to_checksum_address(value)
+        case str():
+            return name_bytes(value)
+    return value
+
+
+def test_a_ledger_is_found_again_by_its_address(stage: Stage) -> None:
+    stage.play(("governor", OfferGovernance(at("spare 1"))), ("spare 1", TakeGovernance()))
+    found = LedgerContract.attach(stage.chain.web3, stage.contract.address)
+    assert (found.genesis, found.deployed) == (stage.contract.genesis, stage.contract.deployed)
+    assert found.history().head == stage.contract.head()
+
+
+def test_an_address_without_a_ledger_is_refused(stage: Stage) -> None:
+    with pytest.raises(UsageError, match="no contract is at"):
+        LedgerContract.attach(stage.chain.web3, at("stranger"))
 
 
 def test_members_above_the_bitmaps_take_part_like_all_others() -> None:
@@ -612,9 +754,8 @@ class TwinMachine(RuleBasedStateMachine):
     prepared: Prepared | None = None
 
     @initialize()
-    def deploy(self) -> None:
-        if TwinMachine.prepared is None:
-            TwinMachine.prepared = Prepared(Embedded())
+    def begin(self) -> None:
+        assert TwinMachine.prepared is not None
         self.stage = TwinMachine.prepared.again()
 
     def act(self, sender: str, action: Action) -> None:
@@ -710,8 +851,13 @@ class TwinMachine(RuleBasedStateMachine):
         self.stage.chain.pass_time(seconds)
 
 
-NIGHTLY = settings().max_examples > 1000
-TestTwinMachine = TwinMachine.TestCase
-TestTwinMachine.settings = settings(
-    max_examples=300 if NIGHTLY else 12, stateful_step_count=40 if NIGHTLY else 20, deadline=None
-)
+def test_any_calls_by_anyone_in_any_order_keep_contract_and_history_equal() -> None:
+    nightly = settings().max_examples > 1000
+    with Anvil() as chain:
+        TwinMachine.prepared = Prepared(chain)
+        run_state_machine_as_test(
+            TwinMachine,
+            settings=settings(
+                max_examples=300 if nightly else 12, stateful_step_count=40 if nightly else 20, deadline=None
+            ),
+        )
