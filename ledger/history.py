@@ -237,12 +237,9 @@ class History:
         self.record(entry)
 
     def check(self, fact: Fact, time: int, call: Call | None = None) -> None:
-        """Whether the rules allow `fact` as the next entry.
+        """Whether the rules allow `fact` as the next entry, in a block of that time.
 
-        Args:
-            fact: What would be recorded.
-            time: The block's time.
-            call: Who calls and how, where it is known; the contract always knows it.
+        `call` says who calls and how, where it is known; the contract always knows it.
 
         Raises:
             Refused: With the name of the contract's error.
@@ -258,15 +255,9 @@ class History:
         sender = call.sender.lower() if call else None
         actor = (call.signer or call.sender).lower() if call else None
         match fact:
-            case GovernanceOffered() | CharterChanged() | MemberAdmitted() | RolesChanged() | AccountReplaced():
-                self._check_governor(sender)
-                self._check_governance(fact)
-            case GenesisRecorded():
-                self._check_governor(sender)
-                _require(self.genesis_model is None, "GenesisAlreadyRecorded", "there is one genesis model")
-            case GovernanceTaken():
-                offered = fact.governor == self.governance_offer != ZERO_ACCOUNT
-                _require(offered, "GovernanceNotOffered", f"governance was not offered to {fact.governor}")
+            case GovernanceTaken(governor):
+                offered = governor == self.governance_offer != ZERO_ACCOUNT
+                _require(offered, "GovernanceNotOffered", f"governance was not offered to {governor}")
             case CharterAccepted() | AccountOffered() | AccountTaken():
                 self._check_membership(fact, actor)
             case RoundOpened():
@@ -279,16 +270,16 @@ class History:
                 self._check_attestation(fact, actor)
             case ErasureRecorded():
                 self._check_erasure(fact)
+            case _:
+                _require(sender in (None, self.governor), "GovernorOnly", f"{sender} is not the governor")
+                self._check_governance(fact)
         for value in vars(fact).values():
             _require(not (isinstance(value, Cid) and value.digest == bytes(32)), "CidInvalid", "a digest is not zero")
 
-    def _check_governor(self, sender: str | None) -> None:
-        _require(sender is None or sender == self.governor, "GovernorOnly", f"{sender} is not the governor")
-
-    def _check_governance(
-        self, fact: GovernanceOffered | CharterChanged | MemberAdmitted | RolesChanged | AccountReplaced
-    ) -> None:
+    def _check_governance(self, fact: Fact) -> None:
         match fact:
+            case GenesisRecorded():
+                _require(self.genesis_model is None, "GenesisAlreadyRecorded", "there is one genesis model")
             case CharterChanged(version=version):
                 _expect(version, self.charter_version + 1, "charter's version")
             case MemberAdmitted(member, account, roles, name):
