@@ -6,6 +6,7 @@ from typing import Any
 
 from requests import RequestException
 from web3 import HTTPProvider, Web3
+from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.errors import UnavailableError, UsageError
@@ -42,6 +43,14 @@ def connect(url: str) -> Web3:
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"a node's address is http://… or https://…, not {url!r}")
     return Web3(Node(url, exception_retry_configuration=None))
+
+
+def now(web3: Web3) -> int:
+    """The time of the block that comes next: a chain without traffic has an old latest block."""
+    try:
+        return int(web3.eth.get_block("pending")["timestamp"])
+    except (Web3Exception, KeyError):
+        return int(web3.eth.get_block("latest")["timestamp"])
 
 
 def _why(error: Exception) -> str:

@@ -13,6 +13,7 @@ from web3 import Web3
 from web3.exceptions import ContractCustomError, ContractLogicError, TimeExhausted, Web3Exception, Web3RPCError
 
 from ledger.chain.artifact import artifact
+from ledger.chain.node import now
 from ledger.chain.sentences import sentence
 from ledger.errors import FedledgerError, Refused, UnavailableError, UsageError
 
@@ -48,19 +49,19 @@ def explained(error: Exception, web3: Web3, sender: str) -> FedledgerError | Non
     return None
 
 
-def refusal(data: bytes, now: int | None) -> Refused | None:
+def refusal(data: bytes, time: int | None) -> Refused | None:
     """The contract's refusal that a call's return data carries; None if it is no error of the contract.
 
     Args:
         data: What the reverted call returned.
-        now: The time of the block in which it was tried, None where it is not known.
+        time: The time of the block in which it was tried, None where it is not known.
     """
     known = _errors().get(data[:4])
     if known is None:
         return None
     values = decode([parameter["type"] for parameter in known["inputs"]], data[4:])
     named = {parameter["name"]: value for parameter, value in zip(known["inputs"], values, strict=True)}
-    return Refused(known["name"], sentence(known["name"], named, now))
+    return Refused(known["name"], sentence(known["name"], named, time))
 
 
 def node_words(error: Exception) -> str:
@@ -71,11 +72,10 @@ def node_words(error: Exception) -> str:
 
 
 def _now(web3: Web3) -> int | None:
-    """The time of the block in which the call would have been: a chain without traffic has an old latest block."""
     try:
-        return int(web3.eth.get_block("pending")["timestamp"])
-    except (Web3Exception, FedledgerError, KeyError, ValueError):
-        return None
+        return now(web3)
+    except (Web3Exception, FedledgerError):
+        return None  # the node is gone by now; the refusal is worth telling all the same
 
 
 def _revert_data(error: Exception) -> bytes | None:
