@@ -16,7 +16,7 @@ def read_age_key(text: str) -> bytes:
         ValueError: If `text` is anything else, such as a secret key, upper case, or a key with one letter mistyped.
     """
     if text.upper().startswith("AGE-SECRET-KEY-"):
-        raise ValueError("that is a secret key: give the public one, which begins with age1, and show it to nobody")
+        raise ValueError("that is a secret key: show it to nobody, and give the public one, which begins with age1")
     letters = text.removeprefix(_PREFIX + "1")
     if len(text) != 62 or len(letters) != 58 or not set(letters) <= set(_CHARACTERS):
         raise ValueError(f"an age public key is age1 and 58 letters and digits in lower case, not {text!r}")

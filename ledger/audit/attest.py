@@ -10,6 +10,7 @@ from ledger.audit.report import Verdict, worst
 from ledger.audit.rounds import audit_round
 from ledger.chain.contract import LedgerContract
 from ledger.documents import canonical
+from ledger.entries import RoundSettled
 from ledger.errors import UsageError
 from ledger.history import History
 from ledger.storage import Store
@@ -34,10 +35,12 @@ def examine(history: History, store: Store, round_: int) -> Examination:
     """Audit a round; nothing is recorded.
 
     Raises:
-        UsageError: If there is no such round.
+        UsageError: If there is no such round, or it has no settled model.
     """
     if (known := history.rounds.get(round_)) is None:
         raise UsageError(f"there is no round {round_}: the newest is {history.latest_round}")
+    if not isinstance(known.ended, RoundSettled):
+        raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
     outcome = audit_round(history, known, store)
     findings = outcome.documents + outcome.settlement
     verdict = worst(finding.verdict for finding in findings)
@@ -59,7 +62,7 @@ def attest(contract: LedgerContract, store: Store, auditor: LocalAccount, round_
         What the audit found; nothing is recorded where it is incomplete.
 
     Raises:
-        UsageError: If there is no such round.
+        UsageError: If there is no such round, or it has no settled model.
         Refused: If the ledger does not take the attestation.
         ViolationError: If the node does not show the whole history.
     """

@@ -35,11 +35,13 @@ class Carried(Document):
     """What both kinds of file say.
 
     Attributes:
+        kind: Which of the two it is.
         account: The account of the member that signed.
         r: The signature, in the compact form of EIP-2098.
         vs: Its second half.
     """
 
+    kind: str
     chain_id: Number
     ledger: HexAddress
     account: HexAddress

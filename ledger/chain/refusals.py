@@ -32,7 +32,8 @@ def explained(error: Exception, web3: Web3, sender: str) -> FedledgerError | Non
         )
     if _POOR.search(said):
         return UsageError(
-            f"{sender} has too little ether for this transaction: send it some, or let another carry what it signs"
+            f"{sender} has too little ether for this transaction: send it some, or, for an update or an acceptance, "
+            "sign it and let another account relay it"
         )
     if _OVERTAKEN.search(said):
         return UnavailableError(f"another transaction of {sender} came in between: look what it was, and try again")

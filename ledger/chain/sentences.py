@@ -39,7 +39,8 @@ SENTENCES: dict[str, str] = {
     "manifest only for lack of a quorum): compute it from the blob's bytes",
     "GenesisAlreadyRecorded": "the genesis model is recorded already, once and for all: build on it, or deploy another "
     "ledger",
-    "BaseNotReleased": "{baseRound} is not there to build on: give a round whose model has its approvals",
+    "BaseNotReleased": "round {baseRound} has no released model to build on (0 stands for the genesis model, which the "
+    "governor records): have it recorded or approved, or name another base",
     "WindowInvalid": "a round needs a window above 0 seconds: change the plan",
     "QuorumInvalid": "a quorum of {quorum} is not within 1 and the number of participants that have accepted the "
     "charter in force, {participants}: change the plan, or have more of them accept",
@@ -105,6 +106,4 @@ def _show(parameter: str, value: Any, now: int | None) -> str:
             return " or ".join((role.name or "").lower() for role in Role(value))
         case "caller" | "account":
             return Web3.to_checksum_address(value)
-        case "baseRound":
-            return f"the model of round {value}" if value else "the genesis model"
     return str(value)

@@ -40,10 +40,11 @@ def attest(connection: Connection, number: int, approve: bool | None, report: Pa
     contract, account = connection.contract, connection.account
     if report is None:
         examined = examine(contract.history(), connection.blobs, number)
+        click.echo(f"The audit of round {number}: {examined.verdict.value}", err=connection.as_json)
         for text in examined.findings:
             click.echo(f"  {plain(text)}", err=connection.as_json)
         if examined.verdict is Verdict.INCOMPLETE:
-            click.echo(f"Nothing is recorded: not all of round {number} could be checked.", err=True)
+            click.echo("Not all of it could be checked, so nothing is recorded: fetch what is missing.", err=True)
             raise click.exceptions.Exit(examined.verdict.exit_status)
         approve, reasons = examined.verdict is Verdict.VERIFIED, examined.report
     else:
@@ -51,6 +52,6 @@ def attest(connection: Connection, number: int, approve: bool | None, report: Pa
     verdict = "approve" if approve else "reject"
     connection.confirm(f"Record that {account.address} {verdict}s the model of round {number}?")
     receipt = contract.attest(account, number, approve, connection.blobs.put(reasons))
-    recorded(connection, receipt, verdict=verdict)
+    recorded(connection, receipt, f"The verdict: {verdict}", verdict=verdict)
     if report is None:
         raise click.exceptions.Exit(examined.verdict.exit_status)

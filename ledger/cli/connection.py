@@ -140,8 +140,8 @@ class Connection:
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise UsageError(f"nobody is there to confirm ({question}): say --yes, an entry is there for ever")
-        click.confirm(f"{question} This is there for ever.", abort=True, err=True)
+            raise UsageError(f"nobody is there to confirm ({question}): say --yes, and know that it cannot be undone")
+        click.confirm(f"{question} It cannot be undone.", abort=True, err=True)
 
 
 _RPC = click.option(

@@ -92,9 +92,9 @@ def settle(connection: Connection) -> None:
     counts = f"{manifest.counted} of {len(manifest.updates)} updates count"
     ends = "Settle" if manifest.model else "Abort, for lack of a quorum,"
     connection.confirm(f"{ends} round {proposal.round}, of which {counts}?")
-    recorded(
-        connection, aggregator.publish(proposal), round=proposal.round, counted=manifest.counted, model=manifest.model
-    )
+    receipt = aggregator.publish(proposal)
+    note = f"The model, of which {counts}: {manifest.model}" if manifest.model else "There is no model."
+    recorded(connection, receipt, note, round=proposal.round, counted=manifest.counted, model=manifest.model)
 
 
 @round_.command()

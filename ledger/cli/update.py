@@ -68,11 +68,12 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
     history, now = contract.history(), connection.now
     carried = {file: CarriedUpdate.read(file) for file in files}
     number = next(iter(carried.values())).round
-    taken: dict[str, tuple[Path, SignedUpdate]] = {}
-    skipped: list[Path] = []
     for file, one in carried.items():
         if one.round != number:
             raise UsageError(f"{file} is for round {one.round}, {files[0]} for round {number}: relay them one by one")
+    taken: dict[str, tuple[Path, SignedUpdate]] = {}
+    skipped: list[Path] = []
+    for file, one in carried.items():
         try:
             with about(file):
                 signed = one.checked(history, now, account.address)
