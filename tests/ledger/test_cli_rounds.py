@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ledger.aggregator import propose
+from ledger.chain.contract import LedgerContract
 from ledger.cid import cid_of
+from ledger.storage.folder import FolderStore
 from tests.cli import Cli, kinds
 from tests.world import PLAN
 
@@ -217,12 +220,16 @@ def test_an_erasure_names_a_blob_of_that_members_update(cli: Cli) -> None:
 
 
 def test_an_audit_that_finds_something_wrong_is_recorded_as_a_rejection_and_ends_with_1(cli: Cli) -> None:
-    cli.settled()
-    update = cli.look("round", "show", "1")["updates"][0]["update"]
-    cli.path("blobs").joinpath(update).write_bytes(b"another update")
+    cli.open()
+    for member in (1, 2):
+        post(cli, member)
+    contract, store = LedgerContract.attach(cli.anvil.web3, cli.ledger), FolderStore(cli.path("blobs"))
+    manifest = store.put(propose(contract.history(), store).settlement.manifest.encode())
+    genesis = cid_of(cli.path("model").read_bytes())
+    contract.settle(cli.party("aggregator"), 1, contract.head(), genesis, manifest, 2)
     result = cli.run("auditor", "attest", "1")
     assert result.exit_code == 1
-    assert update in result.stdout
+    assert "published the model" in result.stdout
     assert cli.look("round", "show", "1")["attestations"][0]["approve"] is False
 
 
