@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
+from web3.types import TxReceipt
 
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.entries import AbortReason
@@ -58,7 +59,7 @@ class Aggregator:
             raise UsageError("no round is open: open one before settling")
         return propose(history, self.store)
 
-    def publish(self, proposal: Proposal) -> None:
+    def publish(self, proposal: Proposal) -> TxReceipt:
         """Store model and manifest and record them; without a quorum, abort the round with the manifest.
 
         Raises:
@@ -67,10 +68,9 @@ class Aggregator:
         settlement = proposal.settlement
         manifest = self.store.put(settlement.manifest.encode())
         if settlement.model is None:
-            self.contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
-            return
-        model = self.store.put(settlement.model)
-        self.contract.settle(self.account, proposal.round, proposal.head, model, manifest, settlement.manifest.counted)
+            return self.contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
+        model, counted = self.store.put(settlement.model), settlement.manifest.counted
+        return self.contract.settle(self.account, proposal.round, proposal.head, model, manifest, counted)
 
 
 def terms(plan: Plan) -> Terms:

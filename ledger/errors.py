@@ -33,16 +33,15 @@ class ViolationError(FedledgerError):
 
 
 class Refused(ViolationError):
-    """The ledger's rules do not allow this entry; the contract refuses under the same name.
+    """The ledger's rules do not allow this entry; contract and `ledger.history` refuse under the same name.
 
     Attributes:
-        name: The name of the contract's error, such as ``RoundClosed``.
+        name: The name of the contract's error, such as ``RoundClosed``. It is not part of the message.
     """
 
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
         self.name = name
-        self.detail = detail
 
 
 class BlobMismatchedError(ViolationError):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.anvil import Anvil
+from tests.cli import Cli
 from tests.world import World, every_kind_of_entry
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,3 +49,19 @@ def anvil() -> Iterator[Anvil]:
     """A real node; tests share it, so each deploys a ledger of its own or goes back to a snapshot."""
     with Anvil() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def founded(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """A ledger with its members and genesis model, made through the command line; not to be changed."""
+    cli = Cli(anvil, tmp_path_factory.mktemp("founded"))
+    cli.found()
+    return cli
+
+
+@pytest.fixture
+def cli(founded: Cli) -> Iterator[Cli]:
+    """That ledger, to be changed at will: afterwards the chain goes back."""
+    before = founded.anvil.snapshot()
+    yield founded
+    founded.anvil.revert(before)

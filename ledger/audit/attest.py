@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from eth_account.signers.local import LocalAccount
 
 from ledger.audit.report import Verdict, worst
 from ledger.audit.rounds import audit_round
 from ledger.chain.contract import LedgerContract
 from ledger.documents import canonical
+from ledger.entries import RoundSettled
 from ledger.errors import UsageError
+from ledger.history import History
 from ledger.storage import Store
 from ledger.updates import Place
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the audit of one round came to.
+
+    Attributes:
+        findings: What it found, in words.
+        report: The blob of the report to attest with.
+    """
+
+    verdict: Verdict
+    findings: list[str]
+    report: bytes
+
+
+def examine(history: History, store: Store, round_: int) -> Examination:
+    """Audit a round; nothing is recorded.
+
+    Raises:
+        UsageError: If there is no such round, or it has no settled model.
+    """
+    if (known := history.rounds.get(round_)) is None:
+        raise UsageError(f"there is no round {round_}: the newest is {history.latest_round}")
+    if not isinstance(known.ended, RoundSettled):
+        raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
+    outcome = audit_round(history, known, store)
+    findings = outcome.documents + outcome.settlement
+    verdict = worst(finding.verdict for finding in findings)
+    texts = [finding.text for finding in findings]
+    report = {
+        "kind": "report",
+        **Place.of(history.genesis, known.opened).document(),
+        "head": "0x" + history.head.hex(),
+        "verdict": verdict.value,
+        "findings": texts,
+    }
+    return Examination(verdict, texts, canonical(report))
 
 
 def attest(contract: LedgerContract, store: Store, auditor: LocalAccount, round_: int) -> Verdict:
@@ -20,23 +62,12 @@ def attest(contract: LedgerContract, store: Store, auditor: LocalAccount, round_
         What the audit found; nothing is recorded where it is incomplete.
 
     Raises:
-        UsageError: If there is no such round.
+        UsageError: If there is no such round, or it has no settled model.
         Refused: If the ledger does not take the attestation.
         ViolationError: If the node does not show the whole history.
     """
-    history = contract.history()
-    if (known := history.rounds.get(round_)) is None:
-        raise UsageError(f"there is no round {round_}: the newest is {history.latest_round}")
-    outcome = audit_round(history, known, store)
-    findings = outcome.documents + outcome.settlement
-    verdict = worst(finding.verdict for finding in findings)
-    if verdict is not Verdict.INCOMPLETE:
-        report = {
-            "kind": "report",
-            **Place.of(history.genesis, known.opened).document(),
-            "head": "0x" + history.head.hex(),
-            "verdict": verdict.value,
-            "findings": [finding.text for finding in findings],
-        }
-        contract.attest(auditor, round_, verdict is Verdict.VERIFIED, store.put(canonical(report)))
-    return verdict
+    examined = examine(contract.history(), store, round_)
+    if examined.verdict is not Verdict.INCOMPLETE:
+        approve = examined.verdict is Verdict.VERIFIED
+        contract.attest(auditor, round_, approve, store.put(examined.report))
+    return examined.verdict

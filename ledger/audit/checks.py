@@ -93,7 +93,9 @@ def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:
         try:
             history.check(entry.fact, entry.time)
         except Refused as refused:
-            refusals.append(violated(f"{_describe(history, entry)}: the rules do not allow it: {refused}"))
+            refusals.append(
+                violated(f"{_describe(history, entry)}: the rules do not allow it: {refused.name}: {refused}")
+            )
         history.record(entry)
     return history, refusals
 

@@ -14,7 +14,7 @@ from web3.contract.contract import Contract, ContractConstructor, ContractFuncti
 from web3.types import TxReceipt
 
 from ledger.chain.artifact import artifact
-from ledger.chain.refusals import as_refusal
+from ledger.chain.refusals import explained
 from ledger.chain.signing import SignedAcceptance, SignedUpdate
 from ledger.cid import Cid
 from ledger.entries import (
@@ -29,7 +29,7 @@ from ledger.entries import (
     fact_of,
     name_bytes,
 )
-from ledger.errors import UnavailableError, UsageError, ViolationError
+from ledger.errors import FedledgerError, UnavailableError, UsageError, ViolationError
 from ledger.history import History
 
 NO_BLOB = (bytes(32), 0)
@@ -248,7 +248,8 @@ def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractCo
 
     Raises:
         Refused: If the contract refuses.
-        UnavailableError: If the transaction failed on the chain for another reason.
+        UsageError: If the account has too little ether.
+        UnavailableError: If the node does not take the transaction, or it failed on the chain for another reason.
     """
     try:
         transaction = call.build_transaction(
@@ -264,11 +265,13 @@ def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractCo
         if receipt["status"] != 1:
             # What the node's estimate allowed was refused in its block; called again there, it says why.
             web3.eth.call(transaction, receipt["blockNumber"])
+    except FedledgerError:
+        raise
     except Exception as error:
-        refusal = as_refusal(error)
-        if refusal is None:
+        known = explained(error, web3, account.address)
+        if known is None:
             raise
-        raise refusal from None
+        raise known from None
     if receipt["status"] != 1:
         raise UnavailableError(
             f"transaction {Web3.to_hex(sent)} failed on the chain, and not by the contract: try again"

@@ -1,4 +1,4 @@
-"""Nodes report a contract's custom error in different ways; here they all become `Refused`."""
+"""Nodes report in different ways why a call was not taken; here it becomes one of our errors, in one sentence."""
 
 from __future__ import annotations
 
@@ -9,24 +9,74 @@ from typing import Any
 
 from eth_abi.abi import decode
 from eth_hash.auto import keccak
-from web3.exceptions import ContractCustomError
+from web3 import Web3
+from web3.exceptions import ContractCustomError, ContractLogicError, TimeExhausted, Web3Exception, Web3RPCError
 
 from ledger.chain.artifact import artifact
-from ledger.errors import Refused
+from ledger.chain.node import now
+from ledger.chain.sentences import sentence
+from ledger.errors import FedledgerError, Refused, UnavailableError, UsageError
+
+# What nodes say in words of their own (geth, Besu, anvil, eth-tester).
+_POOR = re.compile("insufficient funds|exceeds account balance|cannot afford|exceeds allowance", re.I)
+_OVERTAKEN = re.compile("nonce.?too.?(low|high)|already known|replacement transaction|NONCE_TOO_LOW", re.I)
+_NO_GAS = re.compile("out of gas|intrinsic gas|gas limit", re.I)
 
 
-def as_refusal(error: Exception) -> Refused | None:
-    """The contract's refusal that `error` carries; None if it is something else."""
-    data = _revert_data(error)
-    known = _errors().get(data[:4]) if data else None
-    if data is None or known is None:
+def explained(error: Exception, web3: Web3, sender: str) -> FedledgerError | None:
+    """Why a call of `sender` was not taken; None where `error` says nothing about that: it is a defect then."""
+    said = str(error)
+    if data := _revert_data(error):
+        return refusal(data, _now(web3)) or UnavailableError(
+            f"the code called refuses for a reason that no ledger has ({said}): compare the ledger's address"
+        )
+    if _POOR.search(said):
+        return UsageError(
+            f"{sender} has too little ether for this transaction: send it some, or, for an update or an acceptance, "
+            "sign it and let another account relay it"
+        )
+    if _OVERTAKEN.search(said):
+        return UnavailableError(f"another transaction of {sender} came in between: look what it was, and try again")
+    if _NO_GAS.search(said):
+        return UnavailableError(f"the call needs more gas than the chain's blocks have ({said}): carry fewer at once")
+    if isinstance(error, TimeExhausted):
+        return UnavailableError(f"sent, and not in a block yet ({said}): look for the transaction before repeating it")
+    if isinstance(error, ContractLogicError):
+        return UnavailableError(
+            "the call was refused without a reason: compare the ledger's address, and whether its code is fedledger's"
+        )
+    if isinstance(error, Web3Exception):
+        return UnavailableError(f"the node did not take the call ({node_words(error)}): try again, or use another node")
+    return None
+
+
+def refusal(data: bytes, time: int | None) -> Refused | None:
+    """The contract's refusal that a call's return data carries; None if it is no error of the contract.
+
+    Args:
+        data: What the reverted call returned.
+        time: The time of the block in which it was tried, None where it is not known.
+    """
+    known = _errors().get(data[:4])
+    if known is None:
         return None
     values = decode([parameter["type"] for parameter in known["inputs"]], data[4:])
-    shown = [
-        f"{parameter['name']} {'0x' + value.hex() if isinstance(value, bytes) else value}"
-        for parameter, value in zip(known["inputs"], values, strict=True)
-    ]
-    return Refused(known["name"], ", ".join(shown) or "the contract refused the call")
+    named = {parameter["name"]: value for parameter, value in zip(known["inputs"], values, strict=True)}
+    return Refused(known["name"], sentence(known["name"], named, time))
+
+
+def node_words(error: Exception) -> str:
+    """The node's own message in an error of web3."""
+    if isinstance(error, Web3RPCError) and error.rpc_response:
+        return str(error.rpc_response["error"].get("message", error))
+    return str(error)
+
+
+def _now(web3: Web3) -> int | None:
+    try:
+        return now(web3)
+    except (Web3Exception, FedledgerError):
+        return None  # the node is gone by now; the refusal is worth telling all the same
 
 
 def _revert_data(error: Exception) -> bytes | None:

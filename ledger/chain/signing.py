@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
+from eth_keys.exceptions import BadSignature
+from eth_utils.exceptions import ValidationError
 from web3 import Web3
 
 from ledger.cid import Cid
-from ledger.entries import Genesis
+from ledger.entries import Address, Genesis
+
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 _UPDATE = {
     "Update": [
@@ -73,7 +79,18 @@ def sign_update(
         weight: In examples.
         keys: Digest of the update's key blob, None if it is not sealed.
     """
-    message = {
+    message = _update_message(round_, opening_head, update, keys, weight)
+    return SignedUpdate(update, keys, weight, *_sign(member, genesis, _UPDATE, message))
+
+
+def update_signer(genesis: Genesis, round_: int, opening_head: bytes, signed: SignedUpdate) -> Address | None:
+    """The account that signed an update, as the contract finds it; None where the signature is nobody's."""
+    message = _update_message(round_, opening_head, signed.update, signed.keys, signed.weight)
+    return _signer(genesis, _UPDATE, message, signed.r, signed.vs)
+
+
+def _update_message(round_: int, opening_head: bytes, update: Cid, keys: bytes | None, weight: int) -> dict[str, Any]:
+    return {
         "round": round_,
         "openingHead": opening_head,
         "digest": update.digest,
@@ -81,25 +98,49 @@ def sign_update(
         "keys": keys or bytes(32),
         "weight": weight,
     }
-    return SignedUpdate(update, keys, weight, *_sign(member, genesis, _UPDATE, message))
 
 
 def sign_acceptance(
     member: LocalAccount, genesis: Genesis, charter: Cid, age_key: bytes, nonce: int
 ) -> SignedAcceptance:
     """Sign an acceptance of the charter; `nonce` is how many acceptances the ledger has of this member."""
-    message = {"digest": charter.digest, "codec": charter.codec, "ageKey": age_key, "nonce": nonce}
+    message = _acceptance_message(charter, age_key, nonce)
     return SignedAcceptance(charter, age_key, nonce, *_sign(member, genesis, _ACCEPTANCE, message))
+
+
+def acceptance_signer(genesis: Genesis, signed: SignedAcceptance) -> Address | None:
+    """The account that signed an acceptance, as `update_signer` finds it."""
+    message = _acceptance_message(signed.charter, signed.age_key, signed.nonce)
+    return _signer(genesis, _ACCEPTANCE, message, signed.r, signed.vs)
+
+
+def _acceptance_message(charter: Cid, age_key: bytes, nonce: int) -> dict[str, Any]:
+    return {"digest": charter.digest, "codec": charter.codec, "ageKey": age_key, "nonce": nonce}
 
 
 def _sign(
     member: LocalAccount, genesis: Genesis, types: dict[str, Any], message: dict[str, Any]
 ) -> tuple[bytes, bytes]:
-    domain = {
+    signed = member.sign_typed_data(_domain(genesis), types, message)
+    return signed.r.to_bytes(32, "big"), ((signed.v - 27) << 255 | signed.s).to_bytes(32, "big")
+
+
+def _signer(genesis: Genesis, types: dict[str, Any], message: dict[str, Any], r: bytes, vs: bytes) -> Address | None:
+    parity, s = vs[0] >> 7, int.from_bytes(vs, "big") & (1 << 255) - 1
+    if s > _HALF_ORDER:
+        return None  # the same signature in another form, which the contract refuses
+    try:
+        signable = encode_typed_data(_domain(genesis), types, message)
+        account = Account.recover_message(signable, vrs=(parity + 27, int.from_bytes(r, "big"), s))
+    except (BadSignature, ValidationError, ValueError):
+        return None
+    return Address(account.lower())
+
+
+def _domain(genesis: Genesis) -> dict[str, Any]:
+    return {
         "name": "fedledger",
         "version": "1",
         "chainId": genesis.chain_id,
         "verifyingContract": Web3.to_checksum_address(genesis.ledger),
     }
-    signed = member.sign_typed_data(domain, types, message)
-    return signed.r.to_bytes(32, "big"), ((signed.v - 27) << 255 | signed.s).to_bytes(32, "big")

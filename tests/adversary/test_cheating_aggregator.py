@@ -13,6 +13,7 @@ from ledger.audit.evidence import read_folder
 from ledger.audit.report import Report, Verdict
 from ledger.cid import cid_of
 from ledger.entries import RoundSettled
+from ledger.errors import Refused
 from ledger.history import Status
 from ledger.manifest import Manifest, Reason, Row
 from ledger.settlement import Settlement
@@ -188,7 +189,7 @@ def test_an_update_claimed_unavailable_is_listed_as_the_aggregators_claim(tmp_pa
 def test_a_settlement_on_a_head_that_has_moved_is_refused(tmp_path: Path) -> None:
     world = posted(tmp_path)
     stale = Proposal(1, bytes(32), propose(world.contract.history(), world.store).settlement)
-    with pytest.raises(Exception, match="HeadMoved"):
+    with pytest.raises(Refused, match="entries were recorded after"):
         world.aggregator.publish(stale)
 
 

@@ -1,5 +1,6 @@
 """The command line: help for everything, one sentence for bad input, the documented exit status, no traceback."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,17 +17,66 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def test_every_command_has_help_and_every_option_too() -> None:
-    context = click.Context(main)
-    names = main.list_commands(context)
-    assert {"audit", "demo"} <= set(names)
-    for name in names:
-        command = main.get_command(context, name)
-        assert command is not None
-        assert command.help
-        for parameter in command.params:
-            assert not isinstance(parameter, click.Option) or parameter.help, (name, parameter.name)
-        assert run(name, "--help").exit_code == 0
+def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands below and including this one, each with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from walk(below, (*path, name))
+
+
+COMMANDS = dict(walk(main))
+SINGLE = [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
+MANUAL = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_are_these() -> None:
+    assert {path[0] for path in SINGLE} >= {
+        "attest",
+        "audit",
+        "charter",
+        "demo",
+        "deploy",
+        "governor",
+        "member",
+        "round",
+    }
+    assert len(SINGLE) >= 29
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_every_option_too(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    assert command.help
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, parameter.name
+    assert run(*path, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize("path", SINGLE, ids=" ".join)
+def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what_it_ends_with(
+    path: tuple[str, ...],
+) -> None:
+    name = " ".join(("fedledger", *path))
+    assert f"\n### {name}\n" in MANUAL
+    section = MANUAL.split(f"\n### {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    assert f"$ {name}" in section, "an example"
+    assert "Exit status" in section
+    shared = {"--rpc", "--ledger", "--store", "--keystore", "--password-file", "--yes", "--json"}
+    options = {one for parameter in COMMANDS[path].params for one in parameter.opts if one.startswith("--")}
+    assert {one for one in options - shared if one not in section} == set()
+
+
+@pytest.mark.parametrize("path", [path for path in SINGLE if path not in [("audit",), ("demo",)]], ids=" ".join)
+def test_commands_that_reach_a_ledger_share_their_options(path: tuple[str, ...]) -> None:
+    options = {one for parameter in COMMANDS[path].params for one in parameter.opts}
+    assert {"--rpc", "--json"} <= options
+    writes = path[-1] not in ("show", "list")
+    assert writes == ({"--keystore", "--password-file", "--yes"} <= options)
+    assert "--password" not in options, "it would stand in the list of processes"
 
 
 def test_exit_statuses_are_documented_in_help() -> None:

@@ -344,7 +344,7 @@ def test_each_boundary_of_time_holds_to_the_second(
 
 
 def test_a_codec_that_is_neither_raw_nor_dag_pb_is_refused(stage: Stage) -> None:
-    with pytest.raises(Refused, match="CidInvalid"):
+    with pytest.raises(Refused, match="a CID is missing, is not that"):
         stage.contract._call(ACCOUNTS["aggregator"], "open", (bytes(31) + b"1", 0x71), 0, (600, 60, 1, 0, 0, False))
 
 
@@ -400,7 +400,7 @@ def test_a_cancelled_round_can_be_followed_by_another(stage: Stage) -> None:
 
 
 def test_a_charter_must_be_a_cid(chain: Chain) -> None:
-    with pytest.raises(Refused, match="CidInvalid"):
+    with pytest.raises(Refused, match="a CID is missing, is not that"):
         LedgerContract.deploy(chain.web3, ACCOUNTS["governor"], Cid(bytes(32), 0x55))
 
 
@@ -574,14 +574,15 @@ def test_a_bad_signature_fails_its_batch_and_is_named_by_its_index(
 ) -> None:
     stage.play(*OPENED)
     refused = carry(stage, signed(stage, "site 1"), forge(signed(stage, "site 2")))
-    assert refused == "SignatureInvalid: index 1"
+    assert refused is not None
+    assert "index 1 is no member's" in refused
 
 
 def test_a_signed_update_cannot_be_replayed_in_another_round(stage: Stage) -> None:
     stage.play(*OPENED)
     first = signed(stage, "site 1")
     stage.play(("aggregator", Abort(1, AbortReason.CANCELLED)), *OPENED)
-    assert carry(stage, first, round_=2) == "SignatureInvalid: index 0"
+    assert "index 0 is no member's" in str(carry(stage, first, round_=2))
 
 
 def test_a_signed_update_cannot_be_replayed_on_another_contract_or_in_another_history(
@@ -591,22 +592,22 @@ def test_a_signed_update_cannot_be_replayed_on_another_contract_or_in_another_hi
     one = signed(stage, "site 1")
     other = Stage(chain)
     other.play(*SETUP, *OPENED)
-    assert carry(other, one) == "SignatureInvalid: index 0"
+    assert "index 0 is no member's" in str(carry(other, one))
     rewritten = sign_update(ACCOUNTS["site 1"], stage.contract.genesis, 1, keccak(b"another history"), BLOB, 10)
-    assert carry(stage, rewritten) == "SignatureInvalid: index 0"
+    assert "index 0 is no member's" in str(carry(stage, rewritten))
 
 
 def test_a_signed_update_cannot_be_replayed_on_another_chain(stage: Stage) -> None:
     stage.play(*OPENED)
     genesis, opening = stage.contract.genesis, stage.contract.head()
     elsewhere = sign_update(ACCOUNTS["site 1"], replace(genesis, chain_id=1), 1, opening, BLOB, 10)
-    assert carry(stage, elsewhere) == "SignatureInvalid: index 0"
+    assert "index 0 is no member's" in str(carry(stage, elsewhere))
 
 
 def test_a_signed_acceptance_cannot_be_replayed(stage: Stage) -> None:
     old = stage.twin.signed_acceptance(ACCOUNTS["site 1"], None, AGE_KEY)
     stage.play(("stranger", Accept(signer=ACCOUNTS["site 1"], age_key=Bytes32(b"\x07" * 32))))
-    with pytest.raises(Refused, match="SignatureInvalid"):
+    with pytest.raises(Refused, match="index 0 is no member's"):
         stage.contract.accept_signed(ACCOUNTS["stranger"], old)
 
 

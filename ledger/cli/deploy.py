@@ -1,0 +1,42 @@
+"""``fedledger deploy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.output import document, facts
+
+
+@click.command()
+@click.option("--charter", type=FILE, required=True, help="The data-use agreement that every member will accept.")
+@connected(writes=True, store=True, ledger=False)
+def deploy(connection: Connection, charter: Path) -> None:
+    """Deploy a new ledger under a charter; the account that signs is its governor.
+
+    Exit status: 0 done; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.chain.contract import LedgerContract
+    from ledger.errors import UsageError
+
+    text = charter.read_bytes()
+    if not text.strip():
+        raise UsageError(f"{charter} is empty: a charter says what the members agree to")
+    chain, governor = connection.web3.eth.chain_id, connection.account
+    connection.confirm(f"Deploy a ledger on chain {chain}, governed by {governor.address}?")
+    contract = LedgerContract.deploy(connection.web3, governor, connection.blobs.put(text))
+    told = {
+        "ledger": contract.address,
+        "chain_id": contract.genesis.chain_id,
+        "governor": governor.address,
+        "charter": str(contract.genesis.charter),
+        "block": contract.deployed,
+        "head": "0x" + contract.head().hex(),
+    }
+    if connection.as_json:
+        document(told)
+        return
+    facts((name.replace("_", " "), value) for name, value in told.items())
+    click.echo(f"For the next commands: export FEDLEDGER_LEDGER={contract.address}")

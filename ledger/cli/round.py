@@ -1,0 +1,178 @@
+"""``fedledger round``: the rounds of a ledger, from the genesis model to erasure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.output import recorded
+from ledger.cli.rounds import known_round, list_, show
+from ledger.cli.update import relay, submit
+
+NUMBER = click.IntRange(1, (1 << 32) - 1)
+
+
+@click.group("round")
+def round_() -> None:
+    """See rounds; open, settle and abort them; post and relay updates; record erasures."""
+
+
+for command in (list_, show, submit, relay):
+    round_.add_command(command)
+
+
+@round_.command()
+@click.argument("file", metavar="MODEL_FILE", type=FILE)
+@connected(writes=True, store=True)
+def genesis(connection: Connection, file: Path) -> None:
+    """Record the model in MODEL_FILE, a canonical tensor blob, as the one on which the first round builds.
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.cid import cid_of
+    from ledger.errors import InvalidBlobError, UsageError
+    from ledger.updates import MODEL_HEADER, decode
+
+    contract, governor, blob = connection.contract, connection.account, file.read_bytes()
+    try:
+        if decode(blob).header != MODEL_HEADER:
+            raise UsageError(f"{file} holds no model, its header says something else: give a model")
+    except InvalidBlobError as error:
+        raise UsageError(f"{file} holds no model ({error.detail}): write it with ledger.updates.encode") from None
+    connection.confirm(f"Record {file} ({cid_of(blob)}) as the genesis model?")
+    recorded(connection, contract.record_genesis(governor, connection.blobs.put(blob)))
+
+
+@round_.command("open")
+@click.argument("file", metavar="PLAN_FILE", type=FILE)
+@click.option(
+    "--base",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Build on round N's model (0: genesis), not the newest released.",
+)
+@connected(writes=True, store=True)
+def open_(connection: Connection, file: Path, base: int | None) -> None:
+    """Open the next round by the plan in PLAN_FILE (JSON; what it leaves out has the default).
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.aggregator import terms
+
+    contract, aggregator = connection.contract, connection.account
+    history, plan = contract.history(), _plan(file)
+    base = history.latest_released if base is None else base
+    number = history.latest_round + 1
+    on = f"the model of round {base}" if base else "the genesis model"
+    connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
+    receipt = contract.open(aggregator, connection.blobs.put(plan.encode()), base, terms(plan))
+    number = contract.history().latest_round
+    recorded(connection, receipt, f"Round {number} is open: fedledger round submit {number} UPDATE_FILE", round=number)
+
+
+@round_.command()
+@connected(writes=True, store=True)
+def settle(connection: Connection) -> None:
+    """Verify and settle the open round: store model and manifest, and record them.
+
+    Under the quorum, the round is aborted with the manifest, which says why each update does not count.
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
+    """
+    from ledger.aggregator import Aggregator
+
+    aggregator = Aggregator(connection.contract, connection.blobs, connection.account)
+    proposal = aggregator.propose()
+    manifest = proposal.settlement.manifest
+    for member, why in proposal.settlement.details.items():
+        click.echo(f"  the update of member {member} is excluded: {why}", err=connection.as_json)
+    counts = f"{manifest.counted} of {len(manifest.updates)} updates count"
+    ends = "Settle" if manifest.model else "Abort, for lack of a quorum,"
+    connection.confirm(f"{ends} round {proposal.round}, of which {counts}?")
+    receipt = aggregator.publish(proposal)
+    note = f"The model, of which {counts}: {manifest.model}" if manifest.model else "There is no model."
+    recorded(connection, receipt, note, round=proposal.round, counted=manifest.counted, model=manifest.model)
+
+
+@round_.command()
+@click.argument("number", metavar="N", type=NUMBER)
+@click.option(
+    "--reason",
+    type=click.Choice(["cancelled", "expired"]),
+    required=True,
+    help="cancelled: an aggregator ends it; expired: anyone does, after deadline and grace.",
+)
+@connected(writes=True)
+def abort(connection: Connection, number: int, reason: str) -> None:
+    """End round N without a model.
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.entries import AbortReason
+
+    contract, account = connection.contract, connection.account
+    known = known_round(contract.history(), number)
+    connection.confirm(f"Abort round {number} with its {len(known.updates)} updates, {reason}?")
+    recorded(connection, contract.abort(account, number, contract.head(), AbortReason[reason.upper()]))
+
+
+@round_.command()
+@click.argument("number", metavar="N", type=NUMBER)
+@click.argument("blob", metavar="DIGEST_OR_CID")
+@click.option("--member", metavar="ID", type=click.IntRange(1), required=True, help="The member whose update it is.")
+@click.option(
+    "--reason", type=click.Choice(["request", "withdrawal", "mistake"]), required=True, help="Why it is to go."
+)
+@connected(writes=True)
+def erase(connection: Connection, number: int, blob: str, member: int, reason: str) -> None:
+    """Record that a blob of a member's update in round N is to be erased; the hash stays, and deleting is up to you.
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.entries import ErasureReason
+    from ledger.errors import UsageError
+
+    contract, account, digest = connection.contract, connection.account, _digest(blob)
+    update = known_round(contract.history(), number).updates.get(member)
+    if update is None or digest not in (update.update.digest, update.keys):
+        raise UsageError(
+            f"{blob} is no blob of member {member}'s update in round {number}: see `fedledger round show {number}`"
+        )
+    connection.confirm(f"Record that {blob} is to be erased, by {reason}?")
+    note = (
+        f"Now delete it wherever you keep it, such as in the folder of blobs: {update.update}"
+        if digest == update.update.digest
+        else ""
+    )
+    recorded(connection, contract.erase(account, number, member, digest, ErasureReason[reason.upper()]), note)
+
+
+def _plan(file: Path) -> Any:
+    from pydantic import ValidationError
+
+    from ledger.errors import UsageError
+    from ledger.plan import Plan
+
+    try:
+        return Plan.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UsageError(f"{file} is no plan: {place}: {first['msg']}") from None
+
+
+def _digest(text: str) -> bytes:
+    import re
+
+    from ledger.cid import Cid
+    from ledger.errors import UsageError
+
+    if re.fullmatch("0x[0-9a-f]{64}", text):
+        return bytes.fromhex(text[2:])
+    try:
+        return Cid.parse(text).digest
+    except ValueError:
+        raise UsageError(f"{text!r} is no blob: give its CID, or 0x and its digest in 64 hex digits") from None

@@ -1,0 +1,164 @@
+"""``fedledger round list`` and ``fedledger round show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ledger.cli.connection import Connection, connected
+from ledger.cli.output import document, facts, table
+
+if TYPE_CHECKING:
+    from ledger.history import History, Round
+
+
+@click.command("list")
+@connected()
+def list_(connection: Connection) -> None:
+    """List all rounds.
+
+    Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.chain.sentences import moment
+
+    history = connection.contract.history()
+    if connection.as_json:
+        document({"rounds": [_described(history, known) for known in history.rounds.values()]})
+        return
+    now = connection.now
+    rows = [
+        (
+            known.number,
+            known.status.value,
+            f"round {known.opened.base_round}" if known.opened.base_round else "genesis",
+            f"{len(known.updates)} of {known.eligible}",
+            f"{_votes(known, True)} of {known.opened.approvals}",
+            _votes(known, False),
+            moment(known.opened.deadline, now),
+        )
+        for known in history.rounds.values()
+    ]
+    table(["round", "status", "base", "updates", "approvals", "rejections", "deadline"], rows)
+
+
+@click.command()
+@click.argument("number", metavar="[N]", type=click.IntRange(1, (1 << 32) - 1), required=False)
+@connected()
+def show(connection: Connection, number: int | None) -> None:
+    """Show round N, or the newest: plan, deadline, updates, model, attestations, erasures.
+
+    Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.chain.sentences import moment
+
+    history = connection.contract.history()
+    known = known_round(history, number or history.latest_round)
+    told = _described(history, known)
+    if connection.as_json:
+        document(told)
+        return
+    opened = known.opened
+    facts(
+        [
+            ("round", known.number),
+            ("status", told["status"]),
+            ("opened by", _name(history, opened.aggregator)),
+            ("plan", opened.plan),
+            ("base", f"{opened.base}, {f'of round {opened.base_round}' if opened.base_round else 'the genesis model'}"),
+            ("deadline", moment(opened.deadline, connection.now)),
+            ("needs", f"{opened.quorum} updates of {known.eligible} participants, {opened.approvals} approvals"),
+            ("model", told["model"]),
+            ("manifest", told["manifest"]),
+            ("aborted for", told["reason"]),
+        ]
+    )
+    if known.updates:
+        click.echo()
+        updates = known.updates.items()
+        table(
+            ["update of", "weight", "blob"],
+            [(_name(history, member), one.weight, one.update) for member, one in updates],
+        )
+    if known.attestations:
+        click.echo()
+        said = [
+            (_name(history, member), "approves" if one.approve else "rejects", one.report)
+            for member, one in known.attestations.items()
+        ]
+        table(["attestation of", "verdict", "report"], said)
+    for erased in known.erasures:
+        blob = f"0x{erased.digest.hex()}"
+        click.echo(f"\nto be erased, {erased.reason.name.lower()}: {blob}, of {_name(history, erased.member)}")
+
+
+def known_round(history: History, number: int) -> Round:
+    """A round of the ledger.
+
+    Raises:
+        UsageError: If there is no such round.
+    """
+    from ledger.errors import UsageError
+
+    if (found := history.rounds.get(number)) is None:
+        newest = f"the newest is {history.latest_round}" if history.rounds else "none was opened yet"
+        raise UsageError(f"there is no round {number or 'to show'}: {newest}")
+    return found
+
+
+def _votes(known: Round, approve: bool) -> int:
+    return [attestation.approve for attestation in known.attestations.values()].count(approve)
+
+
+def _name(history: History, member: int) -> str:
+    return f"{member} {history.members[member].name}"
+
+
+def _described(history: History, known: Round) -> dict[str, Any]:
+    from ledger.entries import RoundAborted, RoundSettled
+
+    opened, ended = known.opened, known.ended
+    return {
+        "round": known.number,
+        "status": known.status.value,
+        "aggregator": opened.aggregator,
+        "plan": str(opened.plan),
+        "base_round": opened.base_round,
+        "base": str(opened.base),
+        "opened_at": known.opened_at,
+        "opening_head": "0x" + known.opening_head.hex(),
+        "deadline": opened.deadline,
+        "grace": opened.grace,
+        "quorum": opened.quorum,
+        "approvals": opened.approvals,
+        "rejections": opened.rejections,
+        "participants_attest": opened.participants_attest,
+        "eligible": known.eligible,
+        "updates": [
+            {
+                "member": member,
+                "update": str(one.update),
+                "keys": "0x" + one.keys.hex() if one.keys else None,
+                "weight": one.weight,
+                "sender": one.sender,
+            }
+            for member, one in sorted(known.updates.items())
+        ],
+        "model": str(ended.model) if isinstance(ended, RoundSettled) else None,
+        "manifest": str(ended.manifest) if ended and ended.manifest else None,
+        "counted": ended.counted if isinstance(ended, RoundSettled) else None,
+        "reason": ended.reason.name.lower() if isinstance(ended, RoundAborted) else None,
+        "attestations": [
+            {"member": member, "approve": one.approve, "report": str(one.report)}
+            for member, one in sorted(known.attestations.items())
+        ],
+        "erasures": [
+            {
+                "member": one.member,
+                "digest": "0x" + one.digest.hex(),
+                "reason": one.reason.name.lower(),
+                "sender": one.sender,
+            }
+            for one in known.erasures
+        ],
+    }

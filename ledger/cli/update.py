@@ -1,0 +1,110 @@
+"""``fedledger round submit`` and ``fedledger round relay``: how updates get to the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.output import about, document, entries_of, recorded
+
+if TYPE_CHECKING:
+    from ledger.history import History, Round
+
+
+@click.command()
+@click.argument("number", metavar="N", type=click.IntRange(1, (1 << 32) - 1))
+@click.argument("file", metavar="UPDATE_FILE", type=FILE)
+@click.option("--weight", type=click.IntRange(1, (1 << 53) - 1), required=True, help="Examples that it was trained on.")
+@click.option("--sign-only", is_flag=True, help="Print the signed update, for another to relay: it needs no ether.")
+@connected(writes=True, store=True)
+def submit(connection: Connection, number: int, file: Path, weight: int, sign_only: bool) -> None:
+    """Store the update in UPDATE_FILE and record its hash for round N.
+
+    What settlement would exclude is refused here: an update that is recorded is never replaced.
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
+    """
+    from ledger.chain.carried import CarriedUpdate
+    from ledger.errors import InvalidBlobError, UsageError
+
+    contract, account = connection.contract, connection.account
+    history, blob = contract.history(), file.read_bytes()
+    member, known = history.member_by_account(account.address), history.rounds.get(number)
+    if member is None:
+        raise UsageError(f"{account.address} is no member's account: give the keystore of one")
+    if known is None:
+        raise UsageError(f"there is no round {number}: the newest is {history.latest_round}")
+    try:
+        _require_counted(connection, history, known, member.id, blob, weight)
+    except InvalidBlobError as error:
+        raise UsageError(f"settlement would exclude {file} ({error}): make it anew for this round") from None
+    connection.confirm(f"Record {file} as the update of member {member.id} ({member.name}) in round {number}?")
+    update = connection.blobs.put(blob)
+    if sign_only:
+        document(CarriedUpdate.sign(account, history, known, update, weight).model_dump(mode="json"))
+    else:
+        recorded(connection, contract.submit(account, number, update, weight), update=str(update))
+
+
+@click.command()
+@click.argument("files", metavar="FILE…", type=FILE, nargs=-1, required=True)
+@connected(writes=True)
+def relay(connection: Connection, files: tuple[Path, ...]) -> None:
+    """Carry the signed updates in FILE… to the chain, all in one transaction.
+
+    Each is checked first, so that a bad one is named; the update of a member that has one already is skipped.
+
+    Exit status: 0 done; 1 one was altered, or the ledger refuses; 2 wrong use; 3 the node cannot be reached.
+    """
+    from ledger.chain.carried import CarriedUpdate
+    from ledger.chain.signing import SignedUpdate
+    from ledger.entries import UpdateRecorded
+    from ledger.errors import Refused, UsageError
+
+    contract, account = connection.contract, connection.account
+    history, now = contract.history(), connection.now
+    carried = {file: CarriedUpdate.read(file) for file in files}
+    number = next(iter(carried.values())).round
+    for file, one in carried.items():
+        if one.round != number:
+            raise UsageError(f"{file} is for round {one.round}, {files[0]} for round {number}: relay them one by one")
+    taken: dict[str, tuple[Path, SignedUpdate]] = {}
+    skipped: list[Path] = []
+    for file, one in carried.items():
+        try:
+            with about(file):
+                signed = one.checked(history, now, account.address)
+        except Refused as refused:
+            if refused.name != "UpdateAlreadyRecorded":
+                raise
+            skipped.append(file)
+            continue
+        if one.account in taken:
+            skipped.append(file)
+        else:
+            taken[one.account] = file, signed
+    if taken:
+        connection.confirm(f"Carry {len(taken)} signed updates for round {number} to the chain?")
+        receipt = contract.submit_signed(account, number, [signed for _, signed in taken.values()])
+        facts = [entry.fact for entry, _ in entries_of(connection, receipt)]
+        posted = {fact.member for fact in facts if isinstance(fact, UpdateRecorded)}
+        skipped += [file for signer, (file, _) in taken.items() if history.accounts[signer].member not in posted]
+        recorded(connection, receipt, skipped=[str(file) for file in skipped])
+    elif connection.as_json:
+        document({"recorded": [], "skipped": [str(file) for file in skipped]})
+    for file in skipped:
+        click.echo(f"Skipped {file}: its member has an update in round {number} already", err=True)
+
+
+def _require_counted(
+    connection: Connection, history: History, known: Round, member: int, blob: bytes, weight: int
+) -> None:
+    """What settlement would say to the update, before it is there for ever."""
+    from ledger.plan import MAX_PLAN_BYTES, Plan
+    from ledger.updates import Place, decode_update
+
+    plan = Plan.decode(connection.blobs.get(known.opened.plan, limit=MAX_PLAN_BYTES))
+    decode_update(blob, plan, Place.of(history.genesis, known.opened), member, weight)

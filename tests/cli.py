@@ -1,0 +1,137 @@
+"""The command line on a real chain: a federation whose every party has a keystore file, driven through `fedledger`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+
+from ledger.age import show_age_key
+from ledger.chain.contract import LedgerContract
+from ledger.cli import main
+from ledger.updates import MODEL_HEADER, Place, encode, update_header
+from tests.anvil import Anvil
+from tests.world import PLAN, SCHEMA, tensors
+
+NOTHING: Mapping[str, str | None] = {}
+AGE_KEY = show_age_key(keccak(b"an age key"))
+PASSWORD = "correct horse\n"
+PARTIES = {"site 1": "participant", "site 2": "participant", "aggregator": "aggregator", "auditor": "auditor"}
+
+
+def kinds(document: dict[str, list[dict[str, object]]]) -> list[object]:
+    """The kinds of the entries that a command says it recorded; each comes with its place and head."""
+    assert all({"entry", "block", "transaction", "head"} <= set(row) for row in document["recorded"])
+    return [row["kind"] for row in document["recorded"]]
+
+
+@dataclass
+class Cli:
+    """Runs commands as one party or another; every command runs in its own store and against `anvil`."""
+
+    anvil: Anvil
+    folder: Path
+    ledger: str = ""
+    accounts: dict[str, LocalAccount] = field(default_factory=dict)
+
+    def party(self, name: str) -> LocalAccount:
+        """A party's account, with its keystore on disk, and with ether unless it is called ``poor``."""
+        if name not in self.accounts:
+            account: LocalAccount = Account.from_key(keccak(name.encode()))
+            keystore = Account.encrypt(account.key, PASSWORD.strip(), kdf="pbkdf2", iterations=1)
+            self.path(f"{name}.json").write_text(json.dumps(keystore))
+            self.path("password").write_text(PASSWORD)
+            self.accounts[name] = account
+        self.anvil.fund(self.accounts[name].address, 0 if name == "poor" else 100)
+        return self.accounts[name]
+
+    def address(self, name: str) -> str:
+        return str(self.party(name).address)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def file(self, name: str, content: bytes | str) -> str:
+        self.path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(self.path(name))
+
+    def run(
+        self, party: str, *arguments: str, yes: bool = True, environment: Mapping[str, str | None] = NOTHING
+    ) -> Result:
+        """Run a command as a party; it confirms, where `yes` says so."""
+        variables: dict[str, str | None] = {
+            "FEDLEDGER_RPC": self.anvil.url,
+            "FEDLEDGER_LEDGER": self.ledger,
+            "FEDLEDGER_STORE": str(self.path("blobs")),
+            "FEDLEDGER_KEYSTORE": str(self.path(f"{party}.json")),
+            "FEDLEDGER_PASSWORD_FILE": str(self.path("password")),
+        }
+        if party != "nobody":
+            self.party(party)
+        confirmed = ["--yes"] if yes and party != "nobody" else []
+        result = CliRunner().invoke(main, [*arguments, *confirmed], env={**variables, **environment})
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert "Traceback" not in result.output
+        assert "a defect in fedledger" not in result.output
+        return result
+
+    def ok(self, party: str, *arguments: str) -> Any:
+        """Run a command that must end with 0, and give its JSON document."""
+        result = self.run(party, *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def look(self, *arguments: str) -> Any:
+        """What a command that only reads says, in JSON."""
+        return self.ok("nobody", *arguments)
+
+    def refused(self, status: int, party: str, *arguments: str, environment: Mapping[str, str | None] = NOTHING) -> str:
+        """Run a command that must end with this status and one sentence, and give the sentence."""
+        result = self.run(party, *arguments, environment=environment)
+        assert result.exit_code == status, result.output
+        lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1, result.output
+        assert not result.stdout or "--json" not in arguments
+        return lines[0].removeprefix("Error: ")
+
+    # ------------------------------------------------------------------ steps
+
+    def found(self) -> None:
+        """Deploy, admit all parties, let them accept, and record the genesis model."""
+        self.ledger = self.ok("governor", "deploy", "--charter", self.file("charter.md", "# Charter\nWe agree.\n"))[
+            "ledger"
+        ]
+        for name, role in PARTIES.items():
+            self.ok("governor", "member", "admit", self.address(name), "--name", name, "--role", role)
+            self.ok(name, "charter", "accept", "--age-key", AGE_KEY)
+        self.ok("governor", "round", "genesis", self.file("model", encode(MODEL_HEADER, SCHEMA, tensors(0))))
+
+    def open(self, **changes: Any) -> int:
+        plan = json.dumps(json.loads(PLAN.model_copy(update=changes).encode()))
+        number: int = self.ok("aggregator", "round", "open", self.file("plan.json", plan))["round"]
+        return number
+
+    def update(self, member: int, examples: int = 10) -> str:
+        """The file of a member's update for the newest round."""
+        history = LedgerContract.attach(self.anvil.web3, self.ledger).history()
+        place = Place.of(history.genesis, history.rounds[history.latest_round].opened)
+        return self.file(f"update {member}", encode(update_header(place, member, examples), SCHEMA, tensors(member)))
+
+    def signed(self, member: int, number: int = 1) -> str:
+        """The file of a member's signed update."""
+        arguments = ("round", "submit", str(number), self.update(member), "--weight", "10", "--sign-only")
+        return self.file(f"signed {member}.json", json.dumps(self.ok(f"site {member}", *arguments)))
+
+    def settled(self) -> None:
+        """Round 1, from opening to settlement."""
+        self.open()
+        for member in (1, 2):
+            self.ok(f"site {member}", "round", "submit", "1", self.update(member), "--weight", "10")
+        self.ok("aggregator", "round", "settle")
