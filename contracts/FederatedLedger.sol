@@ -29,7 +29,7 @@ contract FederatedLedger is IFederatedLedger {
     bytes32 private constant _DOMAIN =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
     bytes32 private constant _UPDATE = keccak256(
-        "Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,uint64 weight)"
+        "Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keyBlob,uint64 weight)"
     );
     bytes32 private constant _ACCEPTANCE =
         keccak256("Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)");
@@ -287,7 +287,7 @@ contract FederatedLedger is IFederatedLedger {
     }
 
     /// @inheritdoc IFederatedLedger
-    function postUpdate(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external {
+    function postUpdate(uint32 round, Cid calldata update, bytes32 keyBlob, uint64 weight) external {
         (uint256 newest, uint16 charterVersion, uint112 posted) = _requireTaking(round);
         uint16 member = _callerStanding(round, charterVersion, _PARTICIPANT);
         bool first;
@@ -311,7 +311,7 @@ contract FederatedLedger is IFederatedLedger {
         for (uint256 index = 0; index < updates.length; ++index) {
             SignedUpdate calldata signed = updates[index];
             assembly ("memory-safe") {
-                calldatacopy(add(message, 0x80), signed, 0x80) // update, keys and weight
+                calldatacopy(add(message, 0x80), signed, 0x80) // update, key blob and weight
             }
             address signer = _signer(domain, keccak256(message), signed.r, signed.vs);
             uint16 member = _standing(signer, round, charterVersion, _PARTICIPANT);
@@ -526,7 +526,7 @@ contract FederatedLedger is IFederatedLedger {
             gap, // member
             gap, // update's digest
             gap, // and codec
-            gap, // keys
+            gap, // key blob
             gap, // weight
             msg.sender,
             block.number,
@@ -534,7 +534,7 @@ contract FederatedLedger is IFederatedLedger {
         );
     }
 
-    /// @dev Emits an update's log and returns the head after it. In calldata, keys and weight stand right behind `update`.
+    /// @dev Emits an update's log and returns the head after it. In calldata, key blob and weight stand right behind `update`.
     function _emitUpdate(bytes memory entry, bytes32 previous, uint16 member, Cid calldata update)
         private
         returns (bytes32)

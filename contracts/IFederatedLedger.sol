@@ -71,12 +71,12 @@ interface IFederatedLedger {
     }
 
     /// @notice An update that its member signed and that anyone may carry to the chain.
-    /// @param keys Digest of the update's key blob; zero if it is not sealed.
+    /// @param keyBlob Digest of the update's key blob; zero if it is not sealed.
     /// @param r The signature, in the compact form of EIP-2098.
     /// @param vs The signature's second half.
     struct SignedUpdate {
         Cid update;
-        bytes32 keys;
+        bytes32 keyBlob;
         uint64 weight;
         bytes32 r;
         bytes32 vs;
@@ -144,7 +144,7 @@ interface IFederatedLedger {
     event UpdateRecorded(uint32 round,
         uint16 member,
         Cid update,
-        bytes32 keys,
+        bytes32 keyBlob,
         uint64 weight,
         address sender
     );
@@ -281,12 +281,12 @@ interface IFederatedLedger {
     /// @dev Requires: caller is a participant since before the round opened, under its charter; `round` is open and its
     /// deadline not passed; no update of this member in this round yet; `weight` above 0; a valid CID.
     /// Emits {UpdateRecorded}. Costs the same gas whatever the number of rounds and members.
-    /// @param keys Digest of the update's key blob; zero if it is not sealed.
+    /// @param keyBlob Digest of the update's key blob; zero if it is not sealed.
     /// @param weight The number of examples that the update was trained on, as its member says.
-    function postUpdate(uint32 round, Cid calldata update, bytes32 keys, uint64 weight) external;
+    function postUpdate(uint32 round, Cid calldata update, bytes32 keyBlob, uint64 weight) external;
 
     /// @notice Records updates that their members signed. One of a member that has posted in this round is skipped.
-    /// @dev A signature is over `Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,
+    /// @dev A signature is over `Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keyBlob,
     /// uint64 weight)` (EIP-712), `openingHead` being the head right after the round's opening. Requires for each what
     /// {postUpdate} requires of the signer, and {SignatureInvalid} with its index where no member signed it: one such fails
     /// the whole batch.

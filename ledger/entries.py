@@ -156,7 +156,7 @@ class UpdateRecorded:
     round: int
     member: int
     update: Cid
-    keys: Bytes32 | None
+    key_blob: Bytes32 | None
     weight: int
     sender: Address
 

@@ -31,7 +31,7 @@ class GarbageSite(Site):
     def answer(self) -> None:
         """Post something that is no tensor blob."""
         garbage = self.store.put(b"This is not a tensor blob. " * 100)
-        self.contract.submit(self.account, self.contract.history().latest_round, garbage, self.hospital.examples)
+        self.contract.post_update(self.account, self.contract.history().latest_round, garbage, self.hospital.examples)
 
 
 @dataclass(frozen=True)

@@ -39,4 +39,4 @@ class Site:
         tensors = self.hospital.train(base.tensors, plan.training, known.number)
         header = update_header(Place.of(history.genesis, known.opened), member.id, self.hospital.examples)
         update = self.store.put(encode(header, plan.tensors, tensors))
-        self.contract.submit(self.account, known.number, update, self.hospital.examples)
+        self.contract.post_update(self.account, known.number, update, self.hospital.examples)

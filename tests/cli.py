@@ -126,12 +126,12 @@ class Cli:
 
     def signed(self, member: int, number: int = 1) -> str:
         """The file of a member's signed update."""
-        arguments = ("round", "submit", str(number), self.update(member), "--weight", "10", "--sign-only")
+        arguments = ("round", "post", str(number), self.update(member), "--weight", "10", "--sign-only")
         return self.file(f"signed {member}.json", json.dumps(self.ok(f"site {member}", *arguments)))
 
     def settled(self) -> None:
         """Round 1, from opening to settlement."""
         self.open()
         for member in (1, 2):
-            self.ok(f"site {member}", "round", "submit", "1", self.update(member), "--weight", "10")
+            self.ok(f"site {member}", "round", "post", "1", self.update(member), "--weight", "10")
         self.ok("aggregator", "round", "settle")

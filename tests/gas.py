@@ -63,8 +63,8 @@ class Ledger:
         """One whole round, and what its calls cost; another site posts before `site` does."""
         costs = {"open": self.open()}
         first = next(one for one in self.sites if one != site)
-        self.contract.submit(first, self.round, B, 100, B.digest)
-        costs["update"] = self.contract.submit(site, self.round, A, 100, A.digest)["gasUsed"]
+        self.contract.post_update(first, self.round, B, 100, B.digest)
+        costs["update"] = self.contract.post_update(site, self.round, A, 100, A.digest)["gasUsed"]
         self.chain.pass_time(TERMS.window + 1)
         head = self.contract.head()
         settled = self.contract.settle(self.aggregator, self.round, head, A, B, 2)
@@ -80,7 +80,7 @@ class Ledger:
         signed = [
             sign_update(site, self.contract.genesis, number, opening, _update_of(site), 100, A.digest) for site in sites
         ]
-        receipt = self.contract.submit_signed(self.governor, number, signed)
+        receipt = self.contract.relay_updates(self.governor, number, signed)
         self.cancel()
         return -(-_without_luck(receipt, *(one.r + one.vs for one in signed)) // len(sites))
 

@@ -120,13 +120,13 @@ class Open:
 
 
 @dataclass(frozen=True)
-class Submit:
+class Post:
     """`signer` signs and the sender carries; None: the sender posts for itself."""
 
     round: int
     update: Cid
     weight: int = 10
-    keys: Bytes32 | None = None
+    key_blob: Bytes32 | None = None
     signer: LocalAccount | None = None
 
 
@@ -174,7 +174,7 @@ Action = (
     | TakeAccount
     | Genesis
     | Open
-    | Submit
+    | Post
     | Settle
     | Abort
     | Attest
@@ -277,8 +277,8 @@ class Twin:
                     action.participants_attest,
                 )
                 return opened, call
-            case Submit(round_, update, weight, keys, signer):
-                fact = UpdateRecorded(round_, self._id(signer or sender), update, keys, weight, here)
+            case Post(round_, update, weight, key_blob, signer):
+                fact = UpdateRecorded(round_, self._id(signer or sender), update, key_blob, weight, here)
                 return fact, Call(sender.address, signer=signer.address if signer else None)
             case Settle(round_, model, manifest, counted, head):
                 settled = RoundSettled(round_, number, model, manifest, counted)
@@ -319,10 +319,10 @@ class Twin:
                 contract.record_genesis(sender, model)
             case Open(plan, base_round):
                 contract.open(sender, plan, base_round, action.terms)
-            case Submit(round_, update, weight, keys, None):
-                contract.submit(sender, round_, update, weight, keys)
-            case Submit(round_):
-                contract.submit_signed(sender, round_, [self.signed_update(action)])
+            case Post(round_, update, weight, key_blob, None):
+                contract.post_update(sender, round_, update, weight, key_blob)
+            case Post(round_):
+                contract.relay_updates(sender, round_, [self.signed_update(action)])
             case Settle(round_, model, manifest, counted, expected):
                 contract.settle(sender, round_, expected or head, model, manifest, counted)
             case Abort(round_, reason, manifest, expected):
@@ -332,12 +332,12 @@ class Twin:
             case Erase(round_, member, digest, reason):
                 contract.erase(sender, round_, member, digest, reason)
 
-    def signed_update(self, action: Submit) -> SignedUpdate:
+    def signed_update(self, action: Post) -> SignedUpdate:
         assert action.signer is not None
         known = self.history.rounds.get(action.round)
         opening = known.opening_head if known else bytes(32)
         return sign_update(
-            action.signer, self.history.genesis, action.round, opening, action.update, action.weight, action.keys
+            action.signer, self.history.genesis, action.round, opening, action.update, action.weight, action.key_blob
         )
 
     def signed_acceptance(self, signer: LocalAccount, charter: Cid | None, age_key: bytes) -> Any:

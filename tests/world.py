@@ -68,7 +68,7 @@ class World:
 
     def post(self, member: int, blob: bytes, examples: int = 10) -> Cid:
         cid = self.store.put(blob)
-        self.contract.submit(self.participants[member - 1], self.place().round, cid, examples)
+        self.contract.post_update(self.participants[member - 1], self.place().round, cid, examples)
         return cid
 
     def settle(self) -> None:

@@ -89,7 +89,7 @@ class CarriedUpdate(Carried):
     round: Annotated[int, Field(ge=1, lt=1 << 32)]
     opening_head: Hex32
     update: CidText
-    keys: Hex32 | None
+    key_blob: Hex32 | None
     weight: Annotated[int, Field(ge=1, lt=1 << 53)]
 
     @classmethod
@@ -103,7 +103,7 @@ class CarriedUpdate(Carried):
             round=known.number,
             opening_head=_hex(known.opening_head),
             update=str(update),
-            keys=None,
+            key_blob=None,
             weight=weight,
             r=_hex(signed.r),
             vs=_hex(signed.vs),
@@ -122,8 +122,8 @@ class CarriedUpdate(Carried):
             ViolationError: If it was altered, or is for another history of this ledger.
             Refused: If the rules do not allow it.
         """
-        keys = _bytes(self.keys) if self.keys else None
-        signed = SignedUpdate(Cid.parse(self.update), keys, self.weight, _bytes(self.r), _bytes(self.vs))
+        key_blob = _bytes(self.key_blob) if self.key_blob else None
+        signed = SignedUpdate(Cid.parse(self.update), key_blob, self.weight, _bytes(self.r), _bytes(self.vs))
         opening = _bytes(self.opening_head)
         self._require(history, update_signer(history.genesis, self.round, opening, signed))
         known, member = history.rounds.get(self.round), history.member_by_account(self.account)
@@ -136,7 +136,7 @@ class CarriedUpdate(Carried):
             self.round,
             member.id if member else 0,
             signed.update,
-            Bytes32(keys) if keys else None,
+            Bytes32(key_blob) if key_blob else None,
             self.weight,
             Address(sender.lower()),
         )

@@ -149,15 +149,15 @@ class LedgerContract:
         """Open the next round."""
         return self._call(aggregator, "open", _words(plan), base_round, astuple(terms))
 
-    def submit(
-        self, participant: LocalAccount, round_: int, update: Cid, weight: int, keys: bytes | None = None
+    def post_update(
+        self, participant: LocalAccount, round_: int, update: Cid, weight: int, key_blob: bytes | None = None
     ) -> TxReceipt:
-        """Record an update's hash; `weight` in examples, `keys` the digest of its key blob if it is sealed."""
-        return self._call(participant, "postUpdate", round_, _words(update), keys or bytes(32), weight)
+        """Record an update's hash; `weight` in examples, `key_blob` the digest of its key blob if it is sealed."""
+        return self._call(participant, "postUpdate", round_, _words(update), key_blob or bytes(32), weight)
 
-    def submit_signed(self, sender: LocalAccount, round_: int, updates: Sequence[SignedUpdate]) -> TxReceipt:
+    def relay_updates(self, sender: LocalAccount, round_: int, updates: Sequence[SignedUpdate]) -> TxReceipt:
         """Carry signed updates to the chain; one of a member that has posted already is skipped."""
-        arguments = [(_words(one.update), one.keys or bytes(32), one.weight, one.r, one.vs) for one in updates]
+        arguments = [(_words(one.update), one.key_blob or bytes(32), one.weight, one.r, one.vs) for one in updates]
         return self._call(sender, "relayUpdates", round_, arguments)
 
     def settle(

@@ -49,8 +49,8 @@ SENTENCES: dict[str, str] = {
     "RoundStillOpen": "round {round} is still open: settle or abort it first",
     "RoundNotOpen": "round {round} is not open: look for the newest round",
     "RoundClosed": "round {round} closed {deadline}: post to the next round",
-    "RoundStillRunning": "round {round} still takes updates, its deadline is {deadline}: wait for it, or until every "
-    "participant has posted",
+    "RoundStillRunning": "by the latest block's time, round {round} still takes updates (its deadline: {deadline}): "
+    "wait, or until every participant has posted",
     "RoundNotExpired": "round {round} expires {expiry}, and until then only aggregators can end it: wait, or ask one",
     "RoundNotSettled": "round {round} has no settled model to attest to: wait for its settlement",
     "RoundUnknown": "there is no round {round}: look for the newest round",

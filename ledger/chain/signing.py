@@ -23,7 +23,7 @@ _UPDATE = {
         {"name": "openingHead", "type": "bytes32"},
         {"name": "digest", "type": "bytes32"},
         {"name": "codec", "type": "uint8"},
-        {"name": "keys", "type": "bytes32"},
+        {"name": "keyBlob", "type": "bytes32"},
         {"name": "weight", "type": "uint64"},
     ]
 }
@@ -42,7 +42,7 @@ class SignedUpdate:
     """An update with its member's signature in the compact form of EIP-2098: `r` and `vs`, 32 bytes each."""
 
     update: Cid
-    keys: bytes | None
+    key_blob: bytes | None
     weight: int
     r: bytes
     vs: bytes
@@ -66,7 +66,7 @@ def sign_update(
     opening_head: bytes,
     update: Cid,
     weight: int,
-    keys: bytes | None = None,
+    key_blob: bytes | None = None,
 ) -> SignedUpdate:
     """Sign an update for one round of one history.
 
@@ -77,25 +77,27 @@ def sign_update(
         opening_head: The head right after its opening (32 bytes): no other history has it.
         update: The update's CID.
         weight: In examples.
-        keys: Digest of the update's key blob, None if it is not sealed.
+        key_blob: Digest of the update's key blob, None if it is not sealed.
     """
-    message = _update_message(round_, opening_head, update, keys, weight)
-    return SignedUpdate(update, keys, weight, *_sign(member, genesis, _UPDATE, message))
+    message = _update_message(round_, opening_head, update, key_blob, weight)
+    return SignedUpdate(update, key_blob, weight, *_sign(member, genesis, _UPDATE, message))
 
 
 def update_signer(genesis: Genesis, round_: int, opening_head: bytes, signed: SignedUpdate) -> Address | None:
     """The account that signed an update, as the contract finds it; None where the signature is nobody's."""
-    message = _update_message(round_, opening_head, signed.update, signed.keys, signed.weight)
+    message = _update_message(round_, opening_head, signed.update, signed.key_blob, signed.weight)
     return _signer(genesis, _UPDATE, message, signed.r, signed.vs)
 
 
-def _update_message(round_: int, opening_head: bytes, update: Cid, keys: bytes | None, weight: int) -> dict[str, Any]:
+def _update_message(
+    round_: int, opening_head: bytes, update: Cid, key_blob: bytes | None, weight: int
+) -> dict[str, Any]:
     return {
         "round": round_,
         "openingHead": opening_head,
         "digest": update.digest,
         "codec": update.codec,
-        "keys": keys or bytes(32),
+        "keyBlob": key_blob or bytes(32),
         "weight": weight,
     }
 

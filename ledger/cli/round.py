@@ -10,7 +10,7 @@ import click
 from ledger.cli.connection import FILE, Connection, connected
 from ledger.cli.output import recorded
 from ledger.cli.rounds import known_round, list_, show
-from ledger.cli.update import relay, submit
+from ledger.cli.update import post, relay
 
 NUMBER = click.IntRange(1, (1 << 32) - 1)
 
@@ -20,7 +20,7 @@ def round_() -> None:
     """See rounds; open, settle and abort them; post and relay updates; record erasures."""
 
 
-for command in (list_, show, submit, relay):
+for command in (list_, show, post, relay):
     round_.add_command(command)
 
 
@@ -70,7 +70,7 @@ def open_(connection: Connection, file: Path, base: int | None) -> None:
     connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
     receipt = contract.open(aggregator, connection.blobs.put(plan.encode()), base, terms(plan))
     number = contract.history().latest_round
-    recorded(connection, receipt, f"Round {number} is open: fedledger round submit {number} UPDATE_FILE", round=number)
+    recorded(connection, receipt, f"Round {number} is open: fedledger round post {number} UPDATE_FILE", round=number)
 
 
 @round_.command()
@@ -137,7 +137,7 @@ def erase(connection: Connection, number: int, blob: str, member: int, reason: s
 
     contract, account, digest = connection.contract, connection.account, _digest(blob)
     update = known_round(contract.history(), number).updates.get(member)
-    if update is None or digest not in (update.update.digest, update.keys):
+    if update is None or digest not in (update.update.digest, update.key_blob):
         raise UsageError(
             f"{blob} is no blob of member {member}'s update in round {number}: see `fedledger round show {number}`"
         )

@@ -138,7 +138,7 @@ def _described(history: History, known: Round) -> dict[str, Any]:
             {
                 "member": member,
                 "update": str(one.update),
-                "keys": "0x" + one.keys.hex() if one.keys else None,
+                "key_blob": "0x" + one.key_blob.hex() if one.key_blob else None,
                 "weight": one.weight,
                 "sender": one.sender,
             }

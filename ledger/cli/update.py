@@ -1,4 +1,4 @@
-"""``fedledger round submit`` and ``fedledger round relay``: how updates get to the ledger."""
+"""``fedledger round post`` and ``fedledger round relay``: how updates get to the ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--weight", type=click.IntRange(1, (1 << 53) - 1), required=True, help="Examples that it was trained on.")
 @click.option("--sign-only", is_flag=True, help="Print the signed update, for another to relay: it needs no ether.")
 @connected(writes=True, store=True)
-def submit(connection: Connection, number: int, file: Path, weight: int, sign_only: bool) -> None:
+def post(connection: Connection, number: int, file: Path, weight: int, sign_only: bool) -> None:
     """Store the update in UPDATE_FILE and record its hash for round N.
 
     What settlement would exclude is refused here: an update that is recorded is never replaced.
@@ -46,7 +46,7 @@ def submit(connection: Connection, number: int, file: Path, weight: int, sign_on
     if sign_only:
         document(CarriedUpdate.sign(account, history, known, update, weight).model_dump(mode="json"))
     else:
-        recorded(connection, contract.submit(account, number, update, weight), update=str(update))
+        recorded(connection, contract.post_update(account, number, update, weight), update=str(update))
 
 
 @click.command()
@@ -88,7 +88,7 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
             taken[one.account] = file, signed
     if taken:
         connection.confirm(f"Carry {len(taken)} signed updates for round {number} to the chain?")
-        receipt = contract.submit_signed(account, number, [signed for _, signed in taken.values()])
+        receipt = contract.relay_updates(account, number, [signed for _, signed in taken.values()])
         facts = [entry.fact for entry, _ in entries_of(connection, receipt)]
         posted = {fact.member for fact in facts if isinstance(fact, UpdateRecorded)}
         skipped += [file for signer, (file, _) in taken.items() if history.accounts[signer].member not in posted]

@@ -262,7 +262,7 @@ def test_an_update_of_a_gibibyte_is_refused_in_bounded_memory(tmp_path: Path) ->
     huge = cid_of_chunks(bytes(CHUNK) for _ in range(1024))
     with open(world.store.path(huge), "wb") as file:
         file.truncate(1 << 30)
-    world.contract.submit(world.participants[2], 1, huge, EXAMPLES)
+    world.contract.post_update(world.participants[2], 1, huge, EXAMPLES)
     tracemalloc.start()
     try:
         world.settle()
@@ -294,7 +294,7 @@ def test_two_members_that_name_one_blob_that_nobody_has_do_not_stop_settlement(t
     for member in (1, 2):
         world.post(member, world.update(member, tensors(member)))
     for member in (3, 4):
-        world.contract.submit(world.participants[member - 1], 1, cid_of(b"nobody has this"), EXAMPLES)
+        world.contract.post_update(world.participants[member - 1], 1, cid_of(b"nobody has this"), EXAMPLES)
     world.settle()
     ended = world.contract.history().rounds[1].ended
     assert isinstance(ended, RoundSettled)

@@ -14,12 +14,12 @@ from tests.world import PLAN
 
 
 def post(cli: Cli, member: int, number: int = 1) -> None:
-    cli.ok(f"site {member}", "round", "submit", str(number), cli.update(member), "--weight", "10")
+    cli.ok(f"site {member}", "round", "post", str(number), cli.update(member), "--weight", "10")
 
 
 def test_a_round_from_opening_to_release(cli: Cli) -> None:
     number = cli.open()
-    told = cli.ok("site 1", "round", "submit", "1", cli.update(1), "--weight", "10")
+    told = cli.ok("site 1", "round", "post", "1", cli.update(1), "--weight", "10")
     assert kinds(told) == ["UpdateRecorded"]
     assert told["update"] == str(cid_of(Path(cli.update(1)).read_bytes()))
     post(cli, 2)
@@ -78,27 +78,27 @@ def test_a_round_is_not_opened(cli: Cli) -> None:
     assert "round 1 is still open" in cli.refused(1, "aggregator", "round", "open", plan)
 
 
-# -------------------------------------------------------------------------------------- submit, relay
+# -------------------------------------------------------------------------------------- post, relay
 
 
 def test_an_update_that_would_not_count_is_refused_before_it_is_there_for_ever(cli: Cli) -> None:
     cli.open()
-    submit = ("round", "submit", "1")
-    assert "binding: member is 2, expected 1" in cli.refused(2, "site 1", *submit, cli.update(2), "--weight", "10")
-    assert "binding: examples is 10" in cli.refused(2, "site 1", *submit, cli.update(1), "--weight", "11")
-    assert "malformed" in cli.refused(2, "site 1", *submit, cli.file("garbage", "garbage"), "--weight", "10")
+    post = ("round", "post", "1")
+    assert "binding: member is 2, expected 1" in cli.refused(2, "site 1", *post, cli.update(2), "--weight", "10")
+    assert "binding: examples is 10" in cli.refused(2, "site 1", *post, cli.update(1), "--weight", "11")
+    assert "malformed" in cli.refused(2, "site 1", *post, cli.file("garbage", "garbage"), "--weight", "10")
     assert cli.look("round", "show")["updates"] == []
 
 
 def test_an_update_is_posted_by_a_participant_once_and_in_time(cli: Cli) -> None:
     cli.open()
-    submit = ("round", "submit", "1", cli.update(1), "--weight", "10")
-    assert "is no member's account" in cli.refused(2, "stranger", *submit)
+    by_site_1 = ("round", "post", "1", cli.update(1), "--weight", "10")
+    assert "is no member's account" in cli.refused(2, "stranger", *by_site_1)
     post(cli, 1)
-    assert "has an update in round 1, and none is ever replaced" in cli.refused(1, "site 1", *submit)
-    assert "there is no round 9" in cli.refused(2, "site 1", "round", "submit", "9", cli.update(1), "--weight", "10")
+    assert "has an update in round 1, and none is ever replaced" in cli.refused(1, "site 1", *by_site_1)
+    assert "there is no round 9" in cli.refused(2, "site 1", "round", "post", "9", cli.update(1), "--weight", "10")
     cli.anvil.pass_time(PLAN.window + 121)
-    late = cli.refused(1, "site 2", "round", "submit", "1", cli.update(2), "--weight", "10")
+    late = cli.refused(1, "site 2", "round", "post", "1", cli.update(2), "--weight", "10")
     assert late.startswith("round 1 closed 2 minutes ago (20")
     assert late.endswith(" UTC): post to the next round")
 
@@ -175,7 +175,7 @@ def test_a_round_is_settled_by_an_aggregator_and_not_before_its_end(cli: Cli) ->
     assert "no round is open" in cli.refused(2, "aggregator", "round", "settle")
     cli.open()
     post(cli, 1)
-    assert "still takes updates, its deadline is in 9 minutes" in cli.refused(1, "aggregator", "round", "settle")
+    assert "round 1 still takes updates (its deadline: in " in cli.refused(1, "aggregator", "round", "settle")
     post(cli, 2)
     assert "member 1 is no aggregator here" in cli.refused(1, "site 1", "round", "settle")
 

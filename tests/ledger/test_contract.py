@@ -40,9 +40,9 @@ from tests.twin import (
     OfferAccount,
     OfferGovernance,
     Open,
+    Post,
     ReplaceAccount,
     Settle,
-    Submit,
     TakeAccount,
     TakeGovernance,
     Twin,
@@ -76,7 +76,7 @@ SETUP: list[tuple[str, Action]] = [
     ("governor", Genesis(BLOB)),
 ]
 OPENED: list[tuple[str, Action]] = [("aggregator", Open(BLOB))]
-POSTED: list[tuple[str, Action]] = [*OPENED, ("site 1", Submit(1, BLOB)), ("site 2", Submit(1, OTHER))]
+POSTED: list[tuple[str, Action]] = [*OPENED, ("site 1", Post(1, BLOB)), ("site 2", Post(1, OTHER))]
 SETTLED: list[tuple[str, Action]] = [*POSTED, ("aggregator", Settle(1, BLOB, OTHER, 2))]
 
 
@@ -185,20 +185,20 @@ NO_NAME = Admit(ACCOUNTS["stranger"].address, 1, bytes(32))
         ("QuorumInvalid", [], "aggregator", Open(BLOB, quorum=3)),
         ("ApprovalsInvalid", [], "aggregator", Open(BLOB, approvals=2)),
         ("CidInvalid", [], "aggregator", Open(ZERO)),
-        ("MemberUnknown", OPENED, "stranger", Submit(1, BLOB)),
-        ("MemberRoleMissing", OPENED, "auditor", Submit(1, BLOB)),
-        ("RoundNotOpen", [], "site 1", Submit(1, BLOB)),
-        ("RoundNotOpen", OPENED, "site 1", Submit(2, BLOB)),
-        ("RoundNotOpen", SETTLED, "site 1", Submit(1, BLOB)),
+        ("MemberUnknown", OPENED, "stranger", Post(1, BLOB)),
+        ("MemberRoleMissing", OPENED, "auditor", Post(1, BLOB)),
+        ("RoundNotOpen", [], "site 1", Post(1, BLOB)),
+        ("RoundNotOpen", OPENED, "site 1", Post(2, BLOB)),
+        ("RoundNotOpen", SETTLED, "site 1", Post(1, BLOB)),
         (
             "MemberNotEligible",
             [*OPENED, ("governor", admit("site 3", Role.PARTICIPANT)), ("site 3", Accept())],
             "site 3",
-            Submit(1, BLOB),
+            Post(1, BLOB),
         ),
-        ("UpdateAlreadyRecorded", POSTED, "site 1", Submit(1, OTHER)),
-        ("WeightInvalid", OPENED, "site 1", Submit(1, BLOB, weight=0)),
-        ("CidInvalid", OPENED, "site 1", Submit(1, ZERO)),
+        ("UpdateAlreadyRecorded", POSTED, "site 1", Post(1, OTHER)),
+        ("WeightInvalid", OPENED, "site 1", Post(1, BLOB, weight=0)),
+        ("CidInvalid", OPENED, "site 1", Post(1, ZERO)),
         ("MemberRoleMissing", POSTED, "site 1", Settle(1, BLOB, BLOB, 2)),
         ("RoundNotOpen", SETTLED, "aggregator", Settle(1, BLOB, BLOB, 2)),
         ("RoundStillRunning", POSTED[:2], "aggregator", Settle(1, BLOB, BLOB, 1)),
@@ -273,19 +273,19 @@ NO_NAME = Admit(ACCOUNTS["stranger"].address, 1, bytes(32))
             TakeAccount(1),
         ),
         ("MemberAccountTaken", MOVED, "governor", admit("site 1", Role.PARTICIPANT)),
-        ("AccountOutdated", [*MOVED, *OPENED], "site 1", Submit(1, BLOB)),
-        ("MemberNotEligible", [*OPENED, *MOVED], "spare 1", Submit(1, BLOB)),
-        ("CharterNotAccepted", [*OPENED, ("governor", admit("site 3", Role.PARTICIPANT))], "site 3", Submit(1, BLOB)),
+        ("AccountOutdated", [*MOVED, *OPENED], "site 1", Post(1, BLOB)),
+        ("MemberNotEligible", [*OPENED, *MOVED], "spare 1", Post(1, BLOB)),
+        ("CharterNotAccepted", [*OPENED, ("governor", admit("site 3", Role.PARTICIPANT))], "site 3", Post(1, BLOB)),
         ("CharterNotAccepted", [("governor", ChangeCharter(OTHER))], "aggregator", Open(BLOB)),
         ("QuorumInvalid", [("governor", ChangeCharter(OTHER)), ("aggregator", Accept())], "aggregator", Open(BLOB)),
-        ("MemberRoleMissing", [("governor", ChangeRoles(1, 0)), *OPENED], "site 1", Submit(1, BLOB)),
+        ("MemberRoleMissing", [("governor", ChangeRoles(1, 0)), *OPENED], "site 1", Post(1, BLOB)),
         ("QuorumInvalid", [("governor", ChangeRoles(1, 0))], "aggregator", Open(BLOB, quorum=2)),
         ("ApprovalsInvalid", [("governor", ChangeRoles(4, 0))], "aggregator", Open(BLOB)),
         ("ApprovalsInvalid", [], "aggregator", Open(BLOB, approvals=4, participants_attest=True)),
-        ("SignatureInvalid", OPENED, "stranger", Submit(1, BLOB, signer=ACCOUNTS["stranger"])),
-        ("MemberRoleMissing", OPENED, "stranger", Submit(1, BLOB, signer=ACCOUNTS["auditor"])),
-        ("WeightInvalid", OPENED, "stranger", Submit(1, BLOB, 0, signer=ACCOUNTS["site 1"])),
-        ("RoundNotOpen", [], "stranger", Submit(1, BLOB, signer=ACCOUNTS["site 1"])),
+        ("SignatureInvalid", OPENED, "stranger", Post(1, BLOB, signer=ACCOUNTS["stranger"])),
+        ("MemberRoleMissing", OPENED, "stranger", Post(1, BLOB, signer=ACCOUNTS["auditor"])),
+        ("WeightInvalid", OPENED, "stranger", Post(1, BLOB, 0, signer=ACCOUNTS["site 1"])),
+        ("RoundNotOpen", [], "stranger", Post(1, BLOB, signer=ACCOUNTS["site 1"])),
         ("RoundNotExpired", OPENED, "stranger", Abort(1, AbortReason.EXPIRED)),
         ("MemberUnknown", OPENED, "stranger", Abort(1, AbortReason.CANCELLED)),
         ("MemberIdUnknown", SETTLED, "governor", Erase(1, 9)),
@@ -318,11 +318,11 @@ DEADLINE, EXPIRY = 0, Open(BLOB).grace
 @pytest.mark.parametrize(
     ("seconds", "sender", "action", "refused"),
     [
-        (DEADLINE - 1, "site 2", Submit(1, BLOB), None),
-        (DEADLINE, "site 2", Submit(1, BLOB), None),
-        (DEADLINE + 1, "site 2", Submit(1, BLOB), "RoundClosed"),
-        (DEADLINE, "stranger", Submit(1, BLOB, signer=ACCOUNTS["site 2"]), None),
-        (DEADLINE + 1, "stranger", Submit(1, BLOB, signer=ACCOUNTS["site 2"]), "RoundClosed"),
+        (DEADLINE - 1, "site 2", Post(1, BLOB), None),
+        (DEADLINE, "site 2", Post(1, BLOB), None),
+        (DEADLINE + 1, "site 2", Post(1, BLOB), "RoundClosed"),
+        (DEADLINE, "stranger", Post(1, BLOB, signer=ACCOUNTS["site 2"]), None),
+        (DEADLINE + 1, "stranger", Post(1, BLOB, signer=ACCOUNTS["site 2"]), "RoundClosed"),
         (DEADLINE - 1, "aggregator", Settle(1, BLOB, OTHER, 1), "RoundStillRunning"),
         (DEADLINE, "aggregator", Settle(1, BLOB, OTHER, 1), "RoundStillRunning"),
         (DEADLINE + 1, "aggregator", Settle(1, BLOB, OTHER, 1), None),
@@ -338,7 +338,7 @@ DEADLINE, EXPIRY = 0, Open(BLOB).grace
 def test_each_boundary_of_time_holds_to_the_second(
     stage: Stage, seconds: int, sender: str, action: Action, refused: str | None
 ) -> None:
-    stage.play(*OPENED, ("site 1", Submit(1, BLOB)))
+    stage.play(*OPENED, ("site 1", Post(1, BLOB)))
     stage.later(seconds)
     assert stage.play((sender, action)) == refused
 
@@ -408,7 +408,7 @@ def test_a_charter_must_be_a_cid(chain: Chain) -> None:
 
 
 def posts_in(stage: Stage, round_: int, name: str) -> str | None:
-    return stage.play((name, Submit(round_, BLOB)))
+    return stage.play((name, Post(round_, BLOB)))
 
 
 def test_a_suspended_member_takes_part_in_the_open_round_and_in_no_later_one(stage: Stage) -> None:
@@ -509,12 +509,12 @@ def test_an_erasure_is_recorded_by_its_owner_or_the_governor_and_the_hash_stays(
 
 
 def signed(stage: Stage, name: str, update: Cid = BLOB, round_: int = 1, weight: int = 10) -> SignedUpdate:
-    return stage.twin.signed_update(Submit(round_, update, weight, signer=ACCOUNTS[name]))
+    return stage.twin.signed_update(Post(round_, update, weight, signer=ACCOUNTS[name]))
 
 
 def carry(stage: Stage, *updates: SignedUpdate, round_: int = 1) -> str | None:
     try:
-        stage.contract.submit_signed(ACCOUNTS["stranger"], round_, updates)
+        stage.contract.relay_updates(ACCOUNTS["stranger"], round_, updates)
     except Refused as refused:
         assert stage.contract.head() == stage.twin.history.head, "a refusal changes nothing"
         return str(refused)
@@ -529,7 +529,7 @@ def test_a_site_without_ether_takes_part(chain: Chain) -> None:
     poor: LocalAccount = Account.from_key(keccak(b"poor"))
     assert chain.web3.eth.get_balance(poor.address) == 0
     stage.play(*SETUP, ("governor", Admit(poor.address, 1, name_bytes("poor"))))
-    assert stage.play(("stranger", Accept(signer=poor)), *OPENED, ("stranger", Submit(1, BLOB, signer=poor))) is None
+    assert stage.play(("stranger", Accept(signer=poor)), *OPENED, ("stranger", Post(1, BLOB, signer=poor))) is None
     recorded = stage.twin.history.rounds[1].updates[5]
     assert (recorded.update, recorded.sender) == (BLOB, at("stranger").lower())
 
@@ -543,7 +543,7 @@ def test_many_signed_updates_go_in_one_transaction(stage: Stage) -> None:
 def test_an_update_that_its_site_posted_meanwhile_is_skipped(stage: Stage) -> None:
     stage.play(*OPENED)
     batch = [signed(stage, "site 1"), signed(stage, "site 2")]
-    stage.play(("site 1", Submit(1, BLOB)))
+    stage.play(("site 1", Post(1, BLOB)))
     assert carry(stage, *batch) is None
     assert stage.twin.history.rounds[1].updates[1].sender == at("site 1").lower()
     assert carry(stage, *batch) is None
@@ -565,7 +565,7 @@ def high_s(one: SignedUpdate) -> SignedUpdate:
         lambda one: replace(one, r=bytes(32), vs=bytes(32)),
         lambda one: replace(one, weight=one.weight + 1),
         lambda one: replace(one, update=OTHER),
-        lambda one: replace(one, keys=AGE_KEY),
+        lambda one: replace(one, key_blob=AGE_KEY),
         lambda one: replace(one, vs=bytes([one.vs[0] ^ 0x80]) + one.vs[1:]),
     ],
 )
@@ -621,13 +621,13 @@ def test_a_strangers_copy_of_a_hash_takes_nobodys_credit_and_locks_nobody_out(st
 
 def test_an_update_is_never_replaced(stage: Stage) -> None:
     stage.play(*POSTED, ("aggregator", Settle(1, BLOB, OTHER, 2)))
-    assert stage.play(("site 1", Submit(1, OTHER))) == "RoundNotOpen"
+    assert stage.play(("site 1", Post(1, OTHER))) == "RoundNotOpen"
 
 
 @pytest.mark.parametrize(
     ("before", "action"),
     [
-        (OPENED, Submit(1, BLOB)),
+        (OPENED, Post(1, BLOB)),
         (POSTED, Settle(1, BLOB, OTHER, 2)),
         (POSTED, Abort(1, AbortReason.CANCELLED)),
         (SETTLED, Attest(1, True, BLOB)),
@@ -655,7 +655,7 @@ def test_a_call_that_the_estimate_allowed_and_its_block_refused_is_told_by_name(
         stage.play(*OPENED)
         chain.rpc("evm_setNextBlockTimestamp", stage.opened.deadline + 1)
         with pytest.raises(Refused, match="RoundClosed"):
-            stage.contract.submit(ACCOUNTS["site 1"], 1, BLOB, 10)
+            stage.contract.post_update(ACCOUNTS["site 1"], 1, BLOB, 10)
         assert stage.contract.head() == stage.twin.history.head
 
 
@@ -739,9 +739,9 @@ def _take_part_with_a_high_id(stage: Stage) -> None:
     for entry in stage.contract.entries()[stage.twin.history.entries :]:
         stage.twin.history.apply(entry)
     both = Role.PARTICIPANT | Role.AUDITOR
-    stage.play(("governor", admit("site 3", both)), ("site 3", Accept()), *POSTED, ("site 3", Submit(1, OTHER)))
+    stage.play(("governor", admit("site 3", both)), ("site 3", Accept()), *POSTED, ("site 3", Post(1, OTHER)))
     assert stage.twin.history.member_by_account(at("site 3")).id == 113  # type: ignore[union-attr]
-    assert stage.play(("site 3", Submit(1, BLOB))) == "UpdateAlreadyRecorded"
+    assert stage.play(("site 3", Post(1, BLOB))) == "UpdateAlreadyRecorded"
     stage.play(("aggregator", Settle(1, BLOB, OTHER, 3)), ("site 3", Attest(1, True, BLOB)))
     assert stage.play(("site 3", Attest(1, True, BLOB))) == "AttestationAlreadyRecorded"
 
@@ -822,8 +822,8 @@ class TwinMachine(RuleBasedStateMachine):
         signer=st.sampled_from([None, *NAMES[1:4], "stranger", "spare 1"]),
         weight=st.sampled_from([10, 10, 10, 0]),
     )
-    def submit(self, data: st.DataObject, sender: str, signer: str | None, weight: int) -> None:
-        self.act(sender, Submit(self.near(data), OTHER, weight, signer=ACCOUNTS[signer] if signer else None))
+    def post(self, data: st.DataObject, sender: str, signer: str | None, weight: int) -> None:
+        self.act(sender, Post(self.near(data), OTHER, weight, signer=ACCOUNTS[signer] if signer else None))
 
     @rule(data=st.data(), counted=st.integers(0, 3), moved=st.booleans())
     def settle(self, data: st.DataObject, counted: int, moved: bool) -> None:

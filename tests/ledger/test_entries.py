@@ -135,7 +135,7 @@ def _another(value: Any, field: str) -> Any:
     """Another value of the same type."""
     match value:
         case None:
-            return KEY if field == "keys" else A
+            return KEY if field == "key_blob" else A
         case bool():
             return not value
         case AbortReason():
