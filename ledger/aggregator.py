@@ -8,8 +8,8 @@ from eth_account.signers.local import LocalAccount
 from web3.types import TxReceipt
 
 from ledger.chain.contract import LedgerContract, Terms
-from ledger.entries import AbortReason
 from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
+from ledger.facts import AbortReason
 from ledger.history import History
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.settlement import Settlement, settle

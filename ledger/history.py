@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ledger.cid import Cid
-from ledger.entries import (
+from ledger.entries import Entry, Genesis, extend
+from ledger.errors import Refused
+from ledger.facts import (
     AbortReason,
     AccountOffered,
     AccountReplaced,
@@ -22,11 +24,9 @@ from ledger.entries import (
     Bytes32,
     CharterAccepted,
     CharterChanged,
-    Entry,
     ErasureReason,
     ErasureRecorded,
     Fact,
-    Genesis,
     GenesisRecorded,
     GovernanceOffered,
     GovernanceTaken,
@@ -39,12 +39,9 @@ from ledger.entries import (
     RoundOpened,
     RoundSettled,
     UpdateRecorded,
-    extend,
 )
-from ledger.errors import Refused
 
 ZERO_ACCOUNT = Address("0x" + "00" * 20)
-NO_ROLE = Role(0)
 NEVER = (1 << 32) - 1
 """The round until which an account acts that no other has replaced."""
 
@@ -80,7 +77,7 @@ class Account:
     member: int
     roles: Role
     since: int
-    roles_before: Role = NO_ROLE
+    roles_before: Role = Role(0)  # noqa: RUF009  # immutable
     roles_since: int = 0
     until: int = NEVER
     accepted: int = 0
@@ -301,10 +298,9 @@ class History:
             _require(offered, "AccountNotOffered", f"member {fact.member} did not offer its place to {fact.account}")
             self._check_new_account(fact.account)
             return
-        account = self._account(fact.member, None, actor)
-        present = self.members[account.member].account
-        outdated = account is not self.accounts[present]
-        _require(not outdated, "AccountOutdated", f"member {fact.member} acts with {present} now")
+        account, present = self._account(fact.member, None, actor), self.members[fact.member].account
+        current = account is self.accounts[present]
+        _require(current, "AccountOutdated", f"member {fact.member} acts with {present} now")
         if isinstance(fact, CharterAccepted):
             _require(fact.charter == self.charter, "CharterOutdated", f"the charter in force is {self.charter}")
             _require(fact.age_key != bytes(32), "AgeKeyMissing", "a member publishes its age public key")
@@ -322,8 +318,7 @@ class History:
         inside = 0 < fact.quorum <= participants
         _require(inside, "QuorumInvalid", f"quorum {fact.quorum} is not within 1..{participants} participants")
         attesters = self.count(Role.AUDITOR | Role.PARTICIPANT if fact.participants_attest else Role.AUDITOR)
-        few = fact.approvals <= attesters
-        _require(few, "ApprovalsInvalid", f"{fact.approvals} approvals cannot come from {attesters} members")
+        _require(fact.approvals <= attesters, "ApprovalsInvalid", f"{fact.approvals} approvals by {attesters} members")
         _expect(fact.base, base, "base model")
         _expect(fact.round, number, "round")
 
@@ -361,8 +356,7 @@ class History:
             return
         enough = fact.counted >= opened.quorum
         _require(enough, "QuorumNotMet", f"{fact.counted} counted updates are under the quorum of {opened.quorum}")
-        possible = fact.counted <= recorded
-        _require(possible, "CountedExceedsRecorded", f"{fact.counted} counted updates, {recorded} recorded")
+        _require(fact.counted <= recorded, "CountedExceedsRecorded", f"{fact.counted} counted, {recorded} recorded")
 
     def _check_attestation(self, fact: AttestationRecorded, actor: str | None) -> None:
         known = self.rounds.get(fact.round)
@@ -394,25 +388,23 @@ class History:
         """The member may act in a round with one of `roles`, under the charter of that round."""
         account = self._account(member, round_, actor)
         name = self.members[member].name
-        outdated = round_ > account.until
-        _require(not outdated, "AccountOutdated", f"this account of {name} acts up to round {account.until}")
+        _require(round_ <= account.until, "AccountOutdated", f"this account of {name} acts up to round {account.until}")
         named = " nor ".join((role.name or "").lower() for role in roles)
         _require(bool(account.roles_in(round_) & roles), "MemberRoleMissing", f"member {member} ({name}) is no {named}")
-        accepted = account.accepted >= charter
-        _require(accepted, "CharterNotAccepted", f"member {member} ({name}) did not accept version {charter}")
-        early = account.since < round_
-        _require(early, "MemberNotEligible", f"member {member} ({name}) acts in rounds after {account.since}")
+        _require(account.accepted >= charter, "CharterNotAccepted", f"{name} did not accept version {charter}")
+        _require(
+            account.since < round_,
+            "MemberNotEligible",
+            f"member {member} ({name}) acts in rounds after {account.since}",
+        )
 
     def _account(self, member: int, round_: int | None, actor: str | None) -> Account:
         """The account that acts for a member: the actor's where it is known, or else the one of that round."""
-        known = self.members.get(member)
-        if actor is not None:
-            account = self.accounts.get(actor)
-            if account is None or known is None or account.member != member:
-                raise Refused("MemberUnknown", f"{actor} is no account of member {member}")
+        known, account = self.members.get(member), self.accounts.get(actor or "")
+        if known is None or (actor and (account is None or account.member != member)):
+            raise Refused("MemberUnknown", f"member {member} is not known, or not with account {actor}")
+        if account is not None:
             return account
-        if known is None:
-            raise Refused("MemberUnknown", f"there is no member {member}")
         accounts = [self.accounts[address] for address in known.accounts]
         return next((one for one in accounts if round_ is not None and round_ <= one.until), accounts[-1])
 
@@ -428,8 +420,7 @@ class History:
         """Take an entry as it is; facts about a member or a round that is not known only move the head."""
         self.head = extend(self.head, entry)
         self.entries += 1
-        fact = entry.fact
-        match fact:
+        match fact := entry.fact:
             case GovernanceOffered():
                 self.governance_offer = fact.account
             case GovernanceTaken():

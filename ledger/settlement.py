@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.cid import Cid, cid_of
-from ledger.entries import UpdateRecorded
 from ledger.errors import BlobTooLargeError, InvalidBlobError, UnavailableError
+from ledger.facts import UpdateRecorded
 from ledger.manifest import Manifest, Reason, Row
 from ledger.plan import Dtype, Plan, TensorSpec
 from ledger.updates import (

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from ledger.cid import Cid
 from ledger.documents import canonical, parse, read_json
-from ledger.entries import Address, Genesis, RoundOpened
+from ledger.entries import Genesis
 from ledger.errors import InvalidBlobError
+from ledger.facts import Address, RoundOpened
 from ledger.manifest import Reason
 from ledger.plan import Plan, TensorSpec
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger.aggregator import Aggregator, Proposal, propose
-from ledger.entries import Entry, MemberAdmitted, UpdateRecorded
+from ledger.entries import Entry
+from ledger.facts import MemberAdmitted, UpdateRecorded
 from ledger.storage.folder import FolderStore
 from participant.site import Site
 

@@ -19,8 +19,8 @@ from ledger.audit.attest import attest
 from ledger.chain.contract import LedgerContract
 from ledger.chain.embedded import EmbeddedChain
 from ledger.cid import Cid
-from ledger.entries import Role, RoundSettled
 from ledger.errors import UsageError
+from ledger.facts import Role, RoundSettled
 from ledger.history import Status
 from ledger.manifest import Manifest
 from ledger.plan import Plan, Training

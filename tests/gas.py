@@ -8,7 +8,7 @@ from web3.types import TxReceipt
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.chain.signing import sign_update
 from ledger.cid import Cid, cid_of
-from ledger.entries import AbortReason, ErasureReason, Role
+from ledger.facts import AbortReason, ErasureReason, Role
 from tests.chains import Chain
 
 TERMS = Terms(window=600, grace=60, quorum=1, approvals=1, rejections=0, participants_attest=False)

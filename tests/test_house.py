@@ -38,7 +38,8 @@ def test_nothing_unpickles(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*CORE, "ledger/entries.py", "ledger/documents.py", "ledger/plan.py", "ledger/manifest.py"]
+    "name",
+    [*CORE, "ledger/facts.py", "ledger/entries.py", "ledger/documents.py", "ledger/plan.py", "ledger/manifest.py"],
 )
 def test_what_is_pure_does_no_io(name: str) -> None:
     source = (ROOT / name).read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def test_what_is_pure_does_no_io(name: str) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
-    inside = {"history", "updates", "settlement", "entries", "cid", "documents", "plan", "manifest", "errors"}
+    inside = {"history", "updates", "settlement", "facts", "entries", "cid", "documents", "plan", "manifest", "errors"}
     own = {imported.split(".")[1] for imported in imports(ROOT / name) if imported.startswith("ledger.")}
     assert own <= inside
 

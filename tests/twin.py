@@ -10,7 +10,9 @@ from web3 import Web3
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.chain.signing import SignedUpdate, sign_acceptance, sign_update
 from ledger.cid import Cid
-from ledger.entries import (
+from ledger.entries import name_text
+from ledger.errors import Refused
+from ledger.facts import (
     AbortReason,
     AccountOffered,
     AccountReplaced,
@@ -34,9 +36,7 @@ from ledger.entries import (
     RoundOpened,
     RoundSettled,
     UpdateRecorded,
-    name_text,
 )
-from ledger.errors import Refused
 from ledger.history import Call, History, Status
 from tests.chains import Chain
 

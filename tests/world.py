@@ -14,7 +14,7 @@ from ledger.audit.evidence import write_folder
 from ledger.chain.contract import LedgerContract
 from ledger.chain.embedded import EmbeddedChain
 from ledger.cid import Cid
-from ledger.entries import AbortReason, Role
+from ledger.facts import AbortReason, Role
 from ledger.plan import Plan, TensorSpec, Training
 from ledger.storage.folder import FolderStore
 from ledger.updates import MODEL_HEADER, Array, Place, encode, update_header

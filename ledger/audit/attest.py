@@ -10,8 +10,8 @@ from ledger.audit.report import Verdict, worst
 from ledger.audit.rounds import audit_round
 from ledger.chain.contract import LedgerContract
 from ledger.documents import canonical
-from ledger.entries import RoundSettled
 from ledger.errors import UsageError
+from ledger.facts import RoundSettled
 from ledger.history import History
 from ledger.storage import Store
 from ledger.updates import Place

@@ -23,18 +23,17 @@ from ledger.audit.evidence import Evidence
 from ledger.audit.report import Check, Finding, Report, incomplete, noted, violated
 from ledger.audit.rounds import RoundAudit, audit_round, who
 from ledger.cid import Cid
-from ledger.entries import (
+from ledger.entries import Entry, extend
+from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, ViolationError
+from ledger.facts import (
     AttestationRecorded,
     CharterChanged,
-    Entry,
     GenesisRecorded,
     RoundAborted,
     RoundOpened,
     RoundSettled,
     UpdateRecorded,
-    extend,
 )
-from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, ViolationError
 from ledger.history import History
 from ledger.settlement import self_test
 

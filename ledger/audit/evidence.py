@@ -11,7 +11,15 @@ from pathlib import Path
 
 from ledger.cid import Cid
 from ledger.documents import read_json
-from ledger.entries import MAX_CHAIN_ID, Entry, Genesis, extend, from_line, read_address, to_line
+from ledger.entries import (
+    MAX_CHAIN_ID,
+    Entry,
+    Genesis,
+    extend,
+    from_line,
+    read_address,
+    to_line,
+)
 from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.storage import Store
 from ledger.storage.folder import FolderStore, open_regular

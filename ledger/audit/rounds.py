@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ledger.audit.report import Finding, incomplete, noted, violated
 from ledger.cid import Cid, cid_of
-from ledger.entries import RoundAborted, RoundSettled
 from ledger.errors import (
     BlobMismatchedError,
     BlobMissingError,
@@ -14,6 +13,7 @@ from ledger.errors import (
     InvalidBlobError,
     UnavailableError,
 )
+from ledger.facts import RoundAborted, RoundSettled
 from ledger.history import History, Round
 from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan

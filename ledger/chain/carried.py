@@ -18,8 +18,8 @@ from ledger.chain.signing import (
 )
 from ledger.cid import Cid
 from ledger.documents import Document
-from ledger.entries import Address, Bytes32, CharterAccepted, UpdateRecorded
 from ledger.errors import UnavailableError, UsageError, ViolationError
+from ledger.facts import Address, Bytes32, CharterAccepted, UpdateRecorded
 from ledger.history import Call, History, Round
 from ledger.storage.folder import open_regular
 

@@ -19,17 +19,14 @@ from ledger.chain.signing import SignedAcceptance, SignedUpdate
 from ledger.cid import Cid
 from ledger.entries import (
     MAX_CHAIN_ID,
-    AbortReason,
-    Address,
     Entry,
-    ErasureReason,
     Genesis,
-    Role,
     extend,
     fact_of,
     name_bytes,
 )
 from ledger.errors import FedledgerError, UnavailableError, UsageError, ViolationError
+from ledger.facts import AbortReason, Address, ErasureReason, Role
 from ledger.history import History
 
 NO_BLOB = (bytes(32), 0)

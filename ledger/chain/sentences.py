@@ -11,7 +11,7 @@ from typing import Any
 
 from web3 import Web3
 
-from ledger.entries import Role
+from ledger.facts import Role
 
 SENTENCES: dict[str, str] = {
     "GovernorOnly": "{caller} is not the governor: call with the governor's account, or have it offer governance",

@@ -13,7 +13,8 @@ from eth_utils.exceptions import ValidationError
 from web3 import Web3
 
 from ledger.cid import Cid
-from ledger.entries import Address, Genesis
+from ledger.entries import Genesis
+from ledger.facts import Address
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 

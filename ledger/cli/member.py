@@ -10,7 +10,7 @@ from ledger.cli.connection import ADDRESS, Connection, connected
 from ledger.cli.output import address, document, facts, recorded, table
 
 if TYPE_CHECKING:
-    from ledger.entries import Role
+    from ledger.facts import Role
     from ledger.history import History, Member
 
 NOBODY = "0x" + "00" * 20
@@ -193,7 +193,7 @@ def _known(history: History, member_id: int) -> Member:
 
 
 def _role(names: Any) -> Role:
-    from ledger.entries import Role
+    from ledger.facts import Role
 
     roles = Role(0)
     for name in names:

@@ -111,7 +111,7 @@ def abort(connection: Connection, number: int, reason: str) -> None:
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
-    from ledger.entries import AbortReason
+    from ledger.facts import AbortReason
 
     contract, account = connection.contract, connection.account
     known = known_round(contract.history(), number)
@@ -132,8 +132,8 @@ def erase(connection: Connection, number: int, blob: str, member: int, reason: s
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
-    from ledger.entries import ErasureReason
     from ledger.errors import UsageError
+    from ledger.facts import ErasureReason
 
     contract, account, digest = connection.contract, connection.account, _digest(blob)
     update = known_round(contract.history(), number).updates.get(member)

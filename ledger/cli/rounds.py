@@ -115,7 +115,7 @@ def _name(history: History, member: int) -> str:
 
 
 def _described(history: History, known: Round) -> dict[str, Any]:
-    from ledger.entries import RoundAborted, RoundSettled
+    from ledger.facts import RoundAborted, RoundSettled
 
     opened, ended = known.opened, known.ended
     return {

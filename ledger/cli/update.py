@@ -61,8 +61,8 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
     """
     from ledger.chain.carried import CarriedUpdate
     from ledger.chain.signing import SignedUpdate
-    from ledger.entries import UpdateRecorded
     from ledger.errors import Refused, UsageError
+    from ledger.facts import UpdateRecorded
 
     contract, account = connection.contract, connection.account
     history, now = contract.history(), connection.now

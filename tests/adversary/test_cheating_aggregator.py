@@ -12,8 +12,8 @@ from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.audit.report import Report, Verdict
 from ledger.cid import cid_of
-from ledger.entries import RoundSettled
 from ledger.errors import Refused
+from ledger.facts import RoundSettled
 from ledger.history import Status
 from ledger.manifest import Manifest, Reason, Row
 from ledger.settlement import Settlement

@@ -18,8 +18,9 @@ from ledger.chain.contract import LedgerContract
 from ledger.cid import RAW, cid_of
 from ledger.cli import main
 from ledger.documents import canonical
-from ledger.entries import AbortReason, Entry, Role, UpdateRecorded
+from ledger.entries import Entry
 from ledger.errors import BlobMismatchedError, InvalidBlobError, UsageError, ViolationError
+from ledger.facts import AbortReason, Role, UpdateRecorded
 from ledger.history import Status
 from ledger.plan import Plan
 from ledger.settlement import Settlement

@@ -14,8 +14,8 @@ import pytest
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.cid import CHUNK, Cid, cid_of, cid_of_chunks
-from ledger.entries import AbortReason, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.errors import InvalidBlobError
+from ledger.facts import AbortReason, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.manifest import Manifest, Reason
 from ledger.plan import Plan, TensorSpec
 from ledger.settlement import settle

@@ -20,8 +20,9 @@ from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract
 from ledger.chain.signing import SignedUpdate, sign_update
 from ledger.cid import Cid, cid_of
-from ledger.entries import AbortReason, Bytes32, ErasureReason, Role, RoundOpened, name_bytes
+from ledger.entries import name_bytes
 from ledger.errors import Refused, UsageError
+from ledger.facts import AbortReason, Bytes32, ErasureReason, Role, RoundOpened
 from ledger.history import History
 from tests.anvil import Anvil
 from tests.chains import Chain, Embedded

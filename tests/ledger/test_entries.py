@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,22 @@ import pytest
 from eth_abi.abi import encode as abi_encode
 from eth_hash.auto import keccak
 
+from ledger.chain.artifact import artifact
 from ledger.cid import DAG_PB, RAW, Cid
 from ledger.entries import (
-    FACTS as KINDS,
+    Entry,
+    Genesis,
+    extend,
+    fact_data,
+    fact_of,
+    from_line,
+    name_bytes,
+    name_text,
+    to_line,
 )
-from ledger.entries import (
+from ledger.facts import FACTS as NAMES
+from ledger.facts import (
+    KINDS,
     AbortReason,
     AccountOffered,
     AccountReplaced,
@@ -23,11 +35,9 @@ from ledger.entries import (
     Bytes32,
     CharterAccepted,
     CharterChanged,
-    Entry,
     ErasureReason,
     ErasureRecorded,
     Fact,
-    Genesis,
     GenesisRecorded,
     GovernanceOffered,
     GovernanceTaken,
@@ -39,11 +49,6 @@ from ledger.entries import (
     RoundOpened,
     RoundSettled,
     UpdateRecorded,
-    extend,
-    from_line,
-    name_bytes,
-    name_text,
-    to_line,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "entries.jsonl"
@@ -88,7 +93,7 @@ def test_the_lines_of_all_kinds_are_the_golden_ones() -> None:
 
 
 def test_every_kind_of_entry_has_a_golden_line() -> None:
-    assert {type(fact).__name__ for fact in FACTS} == set(KINDS)
+    assert {type(fact).__name__ for fact in FACTS} == set(NAMES)
 
 
 def test_reading_a_line_gives_back_the_entry_and_its_head() -> None:
@@ -105,11 +110,62 @@ def test_the_first_head_is_the_keccak256_of_what_the_ledger_is() -> None:
 def test_a_head_is_the_keccak256_of_the_abi_encoded_entry_after_the_head_before_it() -> None:
     fact = RoundOpened(1, 5, A, 0, B, 1_700_000_600, 86_400, 3, 1, 0, True)
     entry = Entry(0, fact, 9, 1_700_000_000, "0x" + "00" * 32)
-    types = ["bytes32", "uint8", "uint32", "uint16", "bytes32", "uint8", "uint32", "bytes32", "uint8"]
+    types = ["bytes32", "bytes32", "uint32", "uint16", "bytes32", "uint8", "uint32", "bytes32", "uint8"]
     types += ["uint40", "uint32", "uint16", "uint16", "uint16", "bool", "uint256", "uint256"]
-    values: list[Any] = [bytes(32), 11, 1, 5, A.digest, A.codec, 0, B.digest, B.codec]
+    values: list[Any] = [
+        bytes(32),
+        keccak(f"RoundOpened({fact.FIELDS})".encode()),
+        1,
+        5,
+        A.digest,
+        A.codec,
+        0,
+        B.digest,
+        B.codec,
+    ]
     values += [1_700_000_600, 86_400, 3, 1, 0, True, 9, 1_700_000_000]
     assert extend(bytes(32), entry) == keccak(abi_encode(types, values))
+
+
+def test_the_kinds_are_the_topics_of_the_contracts_events() -> None:
+    events = {item["name"]: item["inputs"] for item in artifact().abi if item["type"] == "event"}
+    topics = {
+        keccak(f"{name}({','.join(map(_abi_type, inputs))})".encode()): [field["name"] for field in inputs]
+        for name, inputs in events.items()
+    }
+    names = {kind: [_camel_case(field.name) for field in dataclasses.fields(fact)] for fact, kind in KINDS.items()}
+    assert names == topics
+
+
+def _abi_type(field: dict[str, Any]) -> str:
+    return f"({','.join(map(_abi_type, field['components']))})" if field["type"] == "tuple" else field["type"]
+
+
+def _camel_case(name: str) -> str:
+    return re.sub(r"_(.)", lambda match: match[1].upper(), name)
+
+
+def test_a_fact_is_read_back_from_its_log() -> None:
+    for fact in FACTS:
+        assert fact_of(KINDS[type(fact)], fact_data(fact)) == fact
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (bytes(32), b""),
+        (KINDS[GovernanceOffered], b""),
+        (KINDS[GovernanceOffered], b"\xff" * 32),
+        (KINDS[GovernanceOffered], fact_data(FACTS[0]) + bytes(32)),
+        (KINDS[GenesisRecorded], bytes(64)),
+        (KINDS[RolesChanged], fact_data(FACTS[4])[:-1] + b"\x08"),
+        (KINDS[AttestationRecorded], fact_data(FACTS[14])[:95] + b"\x02" + fact_data(FACTS[14])[96:]),
+        (KINDS[RoundAborted], fact_data(FACTS[16])[:95] + b"\x04" + fact_data(FACTS[16])[96:]),
+    ],
+)
+def test_a_log_that_no_ledger_emits_is_refused(kind: bytes, data: bytes) -> None:
+    with pytest.raises(ValueError, match="^not the data of|^no event of a ledger"):
+        fact_of(kind, data)
 
 
 def _edited(fact: Fact, field: str, value: Any) -> Fact:

@@ -18,8 +18,8 @@ from ledger.chain.node import connect
 from ledger.chain.refusals import refusal
 from ledger.chain.sentences import SENTENCES, moment
 from ledger.cid import cid_of
-from ledger.entries import Role
 from ledger.errors import Refused, UnavailableError, UsageError
+from ledger.facts import Role
 from tests.anvil import Anvil
 
 BLOB = cid_of(b"a blob")

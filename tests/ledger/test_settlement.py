@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ledger import settlement
 from ledger.cid import Cid, cid_of
-from ledger.entries import Address, UpdateRecorded
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, UnavailableError
+from ledger.facts import Address, UpdateRecorded
 from ledger.manifest import Reason
 from ledger.plan import Dtype, Plan, TensorSpec, Training, Weighting
 from ledger.settlement import Settlement, self_test, settle

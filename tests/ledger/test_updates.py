@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ledger.cid import cid_of
-from ledger.entries import Address
 from ledger.errors import InvalidBlobError
+from ledger.facts import Address
 from ledger.plan import TensorSpec
 from ledger.updates import (
     MODEL_HEADER,
