@@ -164,7 +164,7 @@ def test_a_fact_is_read_back_from_its_log() -> None:
     ],
 )
 def test_a_log_that_no_ledger_emits_is_refused(kind: bytes, data: bytes) -> None:
-    with pytest.raises(ValueError, match="^not the data of|^no event of a ledger"):
+    with pytest.raises(ValueError, match=r"^not the data of|^no event of a ledger"):
         fact_of(kind, data)
 
 
