@@ -295,7 +295,7 @@ contract FederatedLedger is IFederatedLedger {
         if (!first) revert UpdateAlreadyRecorded(round, member);
         _requireUpdate(update, weight);
         _count(newest, posted, 1);
-        head = _emitUpdate(_updateEntry(round), head, member, update);
+        head = _emitUpdate(_updateEntry(round), head, member, update, keyBlob, weight);
     }
 
     /// @inheritdoc IFederatedLedger
@@ -319,11 +319,13 @@ contract FederatedLedger is IFederatedLedger {
             bool first;
             (first, posted) = _post(posted, member, round);
             if (!first) continue;
-            _requireUpdate(signed.update, signed.weight);
+            uint64 weight = signed.weight;
+            _requireUpdate(signed.update, weight);
             unchecked {
                 ++recorded;
             }
-            running = _emitUpdate(entry, running, member, signed.update);
+            running =
+                _emitUpdate(entry, running, member, signed.update, signed.keyBlob, weight);
         }
         _count(newest, posted, recorded);
         head = running;
@@ -534,15 +536,21 @@ contract FederatedLedger is IFederatedLedger {
         );
     }
 
-    /// @dev Emits an update's log and returns the head after it. In calldata, key blob and weight stand right behind `update`.
-    function _emitUpdate(bytes memory entry, bytes32 previous, uint16 member, Cid calldata update)
-        private
-        returns (bytes32)
-    {
+    /// @dev Fills in the gaps, emits the log and returns the head after it.
+    function _emitUpdate(
+        bytes memory entry,
+        bytes32 previous,
+        uint16 member,
+        Cid calldata update,
+        bytes32 keyBlob,
+        uint64 weight
+    ) private returns (bytes32) {
         assembly ("memory-safe") {
             mstore(add(entry, 0x20), previous)
             mstore(add(entry, 0x80), member)
-            calldatacopy(add(entry, 0xa0), update, 0x80)
+            calldatacopy(add(entry, 0xa0), update, 0x40)
+            mstore(add(entry, 0xe0), keyBlob)
+            mstore(add(entry, 0x100), weight)
         }
         return _emit(entry);
     }

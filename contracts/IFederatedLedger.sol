@@ -257,6 +257,7 @@ interface IFederatedLedger {
     /// @notice The same, for a member that signed it; anyone may carry it to the chain.
     /// @dev The signature is over `Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)` (EIP-712), the
     /// nonce being the member's `acceptances`. Requires what {accept} requires of the signer, and that a member signed it.
+    /// Emits {CharterAccepted}.
     function acceptSigned(Cid calldata accepted, bytes32 ageKey, uint16 nonce, bytes32 r, bytes32 vs) external;
 
     /// @notice Offers the caller's place to another account of its own, which must take it; the zero account takes
@@ -289,7 +290,7 @@ interface IFederatedLedger {
     /// @dev A signature is over `Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keyBlob,
     /// uint64 weight)` (EIP-712), `openingHead` being the head right after the round's opening. Requires for each what
     /// {postUpdate} requires of the signer, and {SignatureInvalid} with its index where no member signed it: one such fails
-    /// the whole batch.
+    /// the whole batch. Emits {UpdateRecorded} for each that is not skipped.
     function relayUpdates(uint32 round, SignedUpdate[] calldata updates) external;
 
     /// @notice Ends the open round with a model.

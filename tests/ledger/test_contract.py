@@ -4,12 +4,14 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from eth_typing import HexStr
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -49,6 +51,7 @@ from tests.twin import (
     Twin,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 BLOB, OTHER = cid_of(b"blob"), cid_of(b"other")
 NAMES = (
     "governor",
@@ -713,6 +716,44 @@ def _abi_value(value: Any) -> Any:
         case str():
             return name_bytes(value)
     return value
+
+
+EVERY_FUNCTION: list[tuple[str, Action]] = [
+    ("governor", OfferGovernance(at("spare 2"))),
+    ("spare 2", TakeGovernance()),
+    ("spare 2", OfferGovernance(at("governor"))),
+    ("governor", TakeGovernance()),
+    *MOVED,
+    ("governor", ReplaceAccount(1, at("site 3"))),
+    ("governor", ChangeRoles(2, 5)),
+    ("governor", ChangeCharter(OTHER)),
+    *((name, Accept()) for name in ("site 2", "aggregator", "auditor")),
+    ("stranger", Accept(signer=ACCOUNTS["site 3"])),
+    *OPENED,
+    ("site 2", Post(1, BLOB)),
+    ("stranger", Post(1, OTHER, signer=ACCOUNTS["site 3"])),
+    ("aggregator", Settle(1, BLOB, OTHER, 2)),
+    ("auditor", Attest(1, True, BLOB)),
+    ("site 2", Erase(1, 2)),
+    *OPENED,
+    ("aggregator", Abort(2, AbortReason.CANCELLED)),
+]
+
+
+def test_every_function_emits_what_its_natspec_says(stage: Stage) -> None:
+    interface = (ROOT / "contracts" / "IFederatedLedger.sol").read_text(encoding="utf-8")
+    documented = re.findall(r"Emits \{(\w+)\}(?:(?!Emits)[\s\S])*?function (\w+)\(", interface)
+    stage.play(*EVERY_FUNCTION)
+    eth, contract = stage.chain.web3.eth, stage.contract._contract
+    seen = set()
+    for entry in stage.contract.entries():
+        function, _ = contract.decode_function_input(eth.get_transaction(HexStr(entry.transaction))["input"])
+        seen.add((type(entry.fact).__name__, function.fn_name))
+    assert seen == set(documented)
+    changing = {
+        item["name"] for item in artifact().abi if item.get("stateMutability") == "nonpayable" and "name" in item
+    }
+    assert {function for _, function in seen} == changing
 
 
 def test_a_ledger_is_found_again_by_its_address(stage: Stage) -> None:
