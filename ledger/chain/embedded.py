@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eth.estimators.gas import binary_gas_search
 from eth_tester import EthereumTester, PyEVMBackend
 from web3 import EthereumTesterProvider, Web3
 
@@ -11,6 +12,8 @@ class EmbeddedChain:
 
     def __init__(self) -> None:
         self._tester = EthereumTester(PyEVMBackend())
+        # Gas is of no worth here: a block's limit will do, where py-evm would run a call nine times to find less.
+        self._tester.backend.chain.gas_estimator = binary_gas_search(tolerance=1 << 62)
         self.web3 = Web3(EthereumTesterProvider(self._tester))
 
     def fund(self, account: str) -> None:
