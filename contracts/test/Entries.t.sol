@@ -197,7 +197,6 @@ contract EntriesTest is StagedTest {
 
     function test_the_genesis_model_is_released_as_round_0() public {
         deploy();
-        entries = 0;
         records(
             GOVERNOR,
             abi.encodeCall(ledger.recordGenesis, (IFederatedLedger.Cid("genesis", 0x70))),
@@ -226,10 +225,7 @@ contract EntriesTest is StagedTest {
     function test_a_signed_acceptance_is_carried_by_anyone_and_used_once() public {
         bytes memory call = signedAcceptance(SITE_1_KEY, cid("charter"), 1);
         records(
-            STRANGER,
-            call,
-            IFederatedLedger.CharterAccepted.selector,
-            abi.encode(1, cid("charter"), AGE_KEY, STRANGER)
+            STRANGER, call, IFederatedLedger.CharterAccepted.selector, abi.encode(1, cid("charter"), AGE_KEY, STRANGER)
         );
         requireMember(SITE_1, IFederatedLedger.Member(1, PARTICIPANT, 0, 0, 0, type(uint32).max, 1, 2));
         refuses(STRANGER, call, abi.encodeWithSelector(IFederatedLedger.SignatureInvalid.selector, 0));
@@ -265,9 +261,7 @@ contract EntriesTest is StagedTest {
             AGGREGATOR_1,
             abi.encodeCall(ledger.open, (cid("plan"), 0, terms)),
             IFederatedLedger.RoundOpened.selector,
-            bytes.concat(
-                abi.encode(1, 3, cid("plan"), 0, cid("genesis"), START + 700), abi.encode(80, 2, 3, 5, true)
-            )
+            bytes.concat(abi.encode(1, 3, cid("plan"), 0, cid("genesis"), START + 700), abi.encode(80, 2, 3, 5, true))
         );
         IFederatedLedger.Round memory expected;
         expected.status = IFederatedLedger.Status.Open;

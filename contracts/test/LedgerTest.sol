@@ -59,6 +59,7 @@ abstract contract LedgerTest {
         vm.prank(GOVERNOR);
         bytes memory charter = abi.encode(cid("charter"));
         ledger = IFederatedLedger(vm.deployCode("FederatedLedger.sol:FederatedLedger", charter));
+        entries = 0;
         folded = keccak256(abi.encode(1, block.chainid, ledger, GOVERNOR, cid("charter")));
         require(ledger.head() == folded, "the first head binds version, chain, address, governor and charter");
     }
@@ -79,7 +80,6 @@ abstract contract LedgerTest {
         (bool done, bytes memory reason) = attempt(sender, call);
         require(!done, "the call is refused");
         requireSame(reason, refusal, "the refusal");
-        require(_logs.length == 0, "a refusal records nothing");
     }
 
     /// @dev `call` records one entry with that kind and those fields.
@@ -98,7 +98,8 @@ abstract contract LedgerTest {
         (done, result) = address(ledger).call(call);
         Vm.Log[] memory logs = vm.getRecordedLogs();
         delete _logs;
-        for (uint256 i = 0; i < logs.length; ++i) {
+        uint256 recorded = done ? logs.length : 0; // the cheat code records logs that a refusal undoes, too
+        for (uint256 i = 0; i < recorded; ++i) {
             require(logs[i].emitter == address(ledger) && logs[i].topics.length == 1, "one topic: the kind");
             folded = keccak256(
                 bytes.concat(
@@ -109,10 +110,10 @@ abstract contract LedgerTest {
             );
             _logs.push(logs[i]);
         }
-        entries += logs.length;
+        entries += recorded;
         require(ledger.head() == folded, "the head is the refold of the logs");
         require(ledger.entryCount() == entries, "the count of entries is the count of logs");
-        require((folded != before) == (logs.length > 0), "the head changes exactly when an entry is recorded");
+        require((folded != before) == (recorded > 0), "the head changes exactly when an entry is recorded");
     }
 
     function lastLogs() internal view returns (Vm.Log[] memory) {
@@ -143,9 +144,8 @@ abstract contract LedgerTest {
         view
         returns (IFederatedLedger.SignedUpdate memory)
     {
-        bytes32 kind = keccak256(
-            "Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,uint64 weight)"
-        );
+        bytes32 kind =
+            keccak256("Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,uint64 weight)");
         (bytes32 r, bytes32 vs) = sign(key, keccak256(abi.encode(kind, round, openingHead, update, KEYS, weight)));
         return IFederatedLedger.SignedUpdate(update, KEYS, weight, r, vs);
     }
