@@ -291,9 +291,9 @@ contract EntriesTest is StagedTest {
         opens();
         records(
             SITE_1,
-            abi.encodeCall(ledger.postUpdate, (1, cid("update"), KEYS, 10)),
+            abi.encodeCall(ledger.postUpdate, (1, cid("update"), KEY_BLOB, 10)),
             IFederatedLedger.UpdateRecorded.selector,
-            abi.encode(1, 1, cid("update"), KEYS, 10, SITE_1)
+            abi.encode(1, 1, cid("update"), KEY_BLOB, 10, SITE_1)
         );
         require(ledger.roundOf(1).status == IFederatedLedger.Status.Open, "the round stays open");
     }
@@ -306,8 +306,8 @@ contract EntriesTest is StagedTest {
         does(STRANGER, abi.encodeCall(ledger.relayUpdates, (1, batch)));
         Vm.Log[] memory logs = lastLogs();
         require(logs.length == 2, "one entry for each");
-        requireSame(logs[0].data, abi.encode(1, 2, cid("of 2"), KEYS, 20, STRANGER), "the first entry");
-        bytes memory second = abi.encode(1, 1, batch[1].update, KEYS, type(uint64).max, STRANGER);
+        requireSame(logs[0].data, abi.encode(1, 2, cid("of 2"), KEY_BLOB, 20, STRANGER), "the first entry");
+        bytes memory second = abi.encode(1, 1, batch[1].update, KEY_BLOB, type(uint64).max, STRANGER);
         requireSame(logs[1].data, second, "the second entry");
         require(logs[1].topics[0] == IFederatedLedger.UpdateRecorded.selector, "its kind");
     }
@@ -322,7 +322,7 @@ contract EntriesTest is StagedTest {
         batch[2] = signed(SITE_2_KEY, 1, opening, cid("of 2, too"), 10);
         does(STRANGER, abi.encodeCall(ledger.relayUpdates, (1, batch)));
         require(lastLogs().length == 1, "only one is new");
-        requireSame(lastLogs()[0].data, abi.encode(1, 2, cid("of 2"), KEYS, 10, STRANGER), "the new one");
+        requireSame(lastLogs()[0].data, abi.encode(1, 2, cid("of 2"), KEY_BLOB, 10, STRANGER), "the new one");
         does(STRANGER, abi.encodeCall(ledger.relayUpdates, (1, batch)));
         require(lastLogs().length == 0, "none is new");
         bytes memory again = abi.encodeWithSelector(IFederatedLedger.UpdateAlreadyRecorded.selector, 1, 2);
@@ -475,22 +475,22 @@ contract EntriesTest is StagedTest {
         settled();
         records(
             SITE_1,
-            abi.encodeCall(ledger.erase, (1, 1, KEYS, IFederatedLedger.ErasureReason.Request)),
+            abi.encodeCall(ledger.erase, (1, 1, KEY_BLOB, IFederatedLedger.ErasureReason.Request)),
             IFederatedLedger.ErasureRecorded.selector,
-            abi.encode(1, 1, KEYS, IFederatedLedger.ErasureReason.Request, SITE_1)
+            abi.encode(1, 1, KEY_BLOB, IFederatedLedger.ErasureReason.Request, SITE_1)
         );
         records(
             GOVERNOR,
-            abi.encodeCall(ledger.erase, (1, 2, KEYS, IFederatedLedger.ErasureReason.Mistake)),
+            abi.encodeCall(ledger.erase, (1, 2, KEY_BLOB, IFederatedLedger.ErasureReason.Mistake)),
             IFederatedLedger.ErasureRecorded.selector,
-            abi.encode(1, 2, KEYS, IFederatedLedger.ErasureReason.Mistake, GOVERNOR)
+            abi.encode(1, 2, KEY_BLOB, IFederatedLedger.ErasureReason.Mistake, GOVERNOR)
         );
     }
 
     function test_an_erasure_for_an_older_round_is_recorded_while_a_newer_one_is_open() public {
         settled();
         opens();
-        does(SITE_1, abi.encodeCall(ledger.erase, (1, 1, KEYS, IFederatedLedger.ErasureReason.Withdrawal)));
+        does(SITE_1, abi.encodeCall(ledger.erase, (1, 1, KEY_BLOB, IFederatedLedger.ErasureReason.Withdrawal)));
     }
 
     function test_the_domain_of_signatures_is_that_of_eip_712() public {

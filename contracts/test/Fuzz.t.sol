@@ -22,7 +22,7 @@ contract FuzzTest is StagedTest {
         attempt(senders[which / 8 % 4], bytes.concat(calls[which % 8], arguments)); // it compares logs and head
     }
 
-    function testFuzz_an_update_is_recorded_as_it_was_posted(bytes32 digest, bool large, bytes32 keys, uint64 weight)
+    function testFuzz_an_update_is_recorded_as_it_was_posted(bytes32 digest, bool large, bytes32 keyBlob, uint64 weight)
         public
     {
         if (digest == 0 || weight == 0) return;
@@ -30,9 +30,9 @@ contract FuzzTest is StagedTest {
         opens();
         records(
             SITE_1,
-            abi.encodeCall(ledger.postUpdate, (1, update, keys, weight)),
+            abi.encodeCall(ledger.postUpdate, (1, update, keyBlob, weight)),
             IFederatedLedger.UpdateRecorded.selector,
-            abi.encode(1, 1, update, keys, weight, SITE_1)
+            abi.encode(1, 1, update, keyBlob, weight, SITE_1)
         );
     }
 

@@ -142,7 +142,7 @@ contract Handler is LedgerTest {
         uint16 id = idOf[account];
         bool mayPost = standsIn(round, id, account, PARTICIPANT) && !posted[round][id] && weight > 0
             && status[round] == IFederatedLedger.Status.Open && vm.getBlockTimestamp() <= deadline[round];
-        bool done = call(account, abi.encodeCall(ledger.postUpdate, (round, cidOf(weight), KEYS, weight)));
+        bool done = call(account, abi.encodeCall(ledger.postUpdate, (round, cidOf(weight), KEY_BLOB, weight)));
         require(done == (mayPost && isCid(weight)), "an update is recorded exactly when its member may post");
     }
 
@@ -160,7 +160,7 @@ contract Handler is LedgerTest {
 
     function everyonePosts() external {
         for (uint16 id = 1; id <= members; ++id) {
-            call(standing[id].account, abi.encodeCall(ledger.postUpdate, (rounds, cid("update"), KEYS, 1)));
+            call(standing[id].account, abi.encodeCall(ledger.postUpdate, (rounds, cid("update"), KEY_BLOB, 1)));
         }
     }
 
@@ -193,7 +193,7 @@ contract Handler is LedgerTest {
         member = near(member, members);
         IFederatedLedger.ErasureReason chosen = IFederatedLedger.ErasureReason(reason % 4);
         address account = who % 2 == 0 ? actor(who) : standing[member].account;
-        call(account, abi.encodeCall(ledger.erase, (uint32(round % (rounds + 2)), member, KEYS, chosen)));
+        call(account, abi.encodeCall(ledger.erase, (uint32(round % (rounds + 2)), member, KEY_BLOB, chosen)));
     }
 
     function payIn(uint256 who, bytes calldata data) external {

@@ -40,8 +40,12 @@ abstract contract LedgerTest {
     uint256 internal constant START = 1_700_000_000;
     uint32 internal constant WINDOW = 600;
     uint32 internal constant GRACE = 60;
+    bytes32 internal constant UPDATE =
+        keccak256("Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keyBlob,uint64 weight)");
+    bytes32 internal constant ACCEPTANCE =
+        keccak256("Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)");
     bytes32 internal constant AGE_KEY = "age key";
-    bytes32 internal constant KEYS = "keys";
+    bytes32 internal constant KEY_BLOB = "key blob";
     IFederatedLedger.Cid internal NONE;
 
     address internal immutable GOVERNOR = vm.addr(100);
@@ -144,10 +148,8 @@ abstract contract LedgerTest {
         view
         returns (IFederatedLedger.SignedUpdate memory)
     {
-        bytes32 kind =
-            keccak256("Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,uint64 weight)");
-        (bytes32 r, bytes32 vs) = sign(key, keccak256(abi.encode(kind, round, openingHead, update, KEYS, weight)));
-        return IFederatedLedger.SignedUpdate(update, KEYS, weight, r, vs);
+        (bytes32 r, bytes32 vs) = sign(key, keccak256(abi.encode(UPDATE, round, openingHead, update, KEY_BLOB, weight)));
+        return IFederatedLedger.SignedUpdate(update, KEY_BLOB, weight, r, vs);
     }
 
     function signedAcceptance(uint256 key, IFederatedLedger.Cid memory charter, uint16 nonce)
@@ -155,8 +157,7 @@ abstract contract LedgerTest {
         view
         returns (bytes memory call)
     {
-        bytes32 kind = keccak256("Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)");
-        (bytes32 r, bytes32 vs) = sign(key, keccak256(abi.encode(kind, charter, AGE_KEY, nonce)));
+        (bytes32 r, bytes32 vs) = sign(key, keccak256(abi.encode(ACCEPTANCE, charter, AGE_KEY, nonce)));
         return abi.encodeCall(ledger.acceptSigned, (charter, AGE_KEY, nonce, r, vs));
     }
 
@@ -230,7 +231,7 @@ abstract contract StagedTest is LedgerTest {
     }
 
     function postCall(uint32 round) internal view returns (bytes memory) {
-        return abi.encodeCall(ledger.postUpdate, (round, cid("update"), KEYS, 10));
+        return abi.encodeCall(ledger.postUpdate, (round, cid("update"), KEY_BLOB, 10));
     }
 
     function posts(address account) internal {

@@ -73,7 +73,7 @@ contract RefusalsTest is StagedTest {
             bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.MemberIdUnknown.selector, id);
             refuses(GOVERNOR, abi.encodeCall(ledger.changeRoles, (id, 1)), refusal);
             refuses(GOVERNOR, abi.encodeCall(ledger.replaceAccount, (id, SPARE)), refusal);
-            refuses(GOVERNOR, abi.encodeCall(ledger.erase, (1, id, KEYS, REQUEST)), refusal);
+            refuses(GOVERNOR, abi.encodeCall(ledger.erase, (1, id, KEY_BLOB, REQUEST)), refusal);
         }
     }
 
@@ -104,7 +104,7 @@ contract RefusalsTest is StagedTest {
         refuses(GOVERNOR, abi.encodeCall(ledger.changeCharter, (bad)), refusal);
         refuses(AGGREGATOR_1, abi.encodeCall(ledger.open, (bad, 0, termsOf(1, 1, 0, false))), refusal);
         uint32 round = opens(termsOf(1, 1, 0, true));
-        refuses(SITE_1, abi.encodeCall(ledger.postUpdate, (round, bad, KEYS, 1)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.postUpdate, (round, bad, KEY_BLOB, 1)), refusal);
         IFederatedLedger.SignedUpdate[] memory batch = new IFederatedLedger.SignedUpdate[](1);
         batch[0] = signed(SITE_1_KEY, round, folded, bad, 1);
         refuses(STRANGER, abi.encodeCall(ledger.relayUpdates, (round, batch)), refusal);
@@ -409,7 +409,7 @@ contract RefusalsTest is StagedTest {
     function test_an_update_has_a_weight() public {
         opens();
         bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.WeightInvalid.selector);
-        refuses(SITE_1, abi.encodeCall(ledger.postUpdate, (1, cid("update"), KEYS, 0)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.postUpdate, (1, cid("update"), KEY_BLOB, 0)), refusal);
         IFederatedLedger.SignedUpdate[] memory batch = new IFederatedLedger.SignedUpdate[](1);
         batch[0] = signed(SITE_1_KEY, 1, folded, cid("update"), 0);
         refuses(STRANGER, abi.encodeCall(ledger.relayUpdates, (1, batch)), refusal);
@@ -516,7 +516,7 @@ contract RefusalsTest is StagedTest {
 
     function test_an_erasure_is_recorded_by_nobody_but_the_member_and_the_governor() public {
         settled();
-        bytes memory call = abi.encodeCall(ledger.erase, (1, 1, KEYS, REQUEST));
+        bytes memory call = abi.encodeCall(ledger.erase, (1, 1, KEY_BLOB, REQUEST));
         refuses(SITE_2, call, abi.encodeWithSelector(IFederatedLedger.OwnerOrGovernorOnly.selector, SITE_2));
         moves(SITE_1, 1, SPARE);
         refuses(SITE_1, call, abi.encodeWithSelector(IFederatedLedger.OwnerOrGovernorOnly.selector, SITE_1));
@@ -526,17 +526,17 @@ contract RefusalsTest is StagedTest {
     function test_an_erasure_names_an_ended_round_a_digest_and_a_reason() public {
         settled();
         bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.RoundUnknown.selector, 0);
-        refuses(SITE_1, abi.encodeCall(ledger.erase, (0, 1, KEYS, REQUEST)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.erase, (0, 1, KEY_BLOB, REQUEST)), refusal);
         refusal = abi.encodeWithSelector(IFederatedLedger.RoundUnknown.selector, 2);
-        refuses(SITE_1, abi.encodeCall(ledger.erase, (2, 1, KEYS, REQUEST)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.erase, (2, 1, KEY_BLOB, REQUEST)), refusal);
         refusal = abi.encodeWithSelector(IFederatedLedger.DigestMissing.selector);
         refuses(SITE_1, abi.encodeCall(ledger.erase, (1, 1, "", REQUEST)), refusal);
         refusal = abi.encodeWithSelector(IFederatedLedger.ErasureReasonMissing.selector);
         IFederatedLedger.ErasureReason none = IFederatedLedger.ErasureReason.None;
-        refuses(SITE_1, abi.encodeCall(ledger.erase, (1, 1, KEYS, none)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.erase, (1, 1, KEY_BLOB, none)), refusal);
         opens();
         refusal = abi.encodeWithSelector(IFederatedLedger.RoundStillOpen.selector, 2);
-        refuses(SITE_1, abi.encodeCall(ledger.erase, (2, 1, KEYS, REQUEST)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.erase, (2, 1, KEY_BLOB, REQUEST)), refusal);
     }
 
     // -------------------------------------------------------------- signatures
@@ -561,8 +561,7 @@ contract RefusalsTest is StagedTest {
     }
 
     function test_a_signature_counts_with_an_s_up_to_half_the_order() public {
-        bytes32 kind = keccak256("Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)");
-        bytes32 message = keccak256(abi.encode(kind, cid("charter"), AGE_KEY, uint16(0)));
+        bytes32 message = keccak256(abi.encode(ACCEPTANCE, cid("charter"), AGE_KEY, uint16(0)));
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", domain(), message));
         bytes32 r = bytes32(uint256(1)); // any: for each there is an account that could have signed so
         bytes32 half = bytes32(ORDER / 2);
@@ -618,7 +617,7 @@ contract RefusalsTest is StagedTest {
     function refusesSecond(IFederatedLedger.SignedUpdate memory signedUpdate, bytes32 r, bytes32 vs) private {
         IFederatedLedger.SignedUpdate[] memory batch = new IFederatedLedger.SignedUpdate[](2);
         batch[0] = signed(SITE_1_KEY, 1, folded, cid("update"), 10);
-        batch[1] = IFederatedLedger.SignedUpdate(signedUpdate.update, KEYS, signedUpdate.weight, r, vs);
+        batch[1] = IFederatedLedger.SignedUpdate(signedUpdate.update, KEY_BLOB, signedUpdate.weight, r, vs);
         bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.SignatureInvalid.selector, 1);
         refuses(STRANGER, abi.encodeCall(ledger.relayUpdates, (1, batch)), refusal);
     }
@@ -658,17 +657,15 @@ contract RefusalsTest is StagedTest {
     /// @dev Even where its member signed the words as they are.
     function test_a_signed_word_wider_than_its_type_is_refused() public {
         uint32 round = opens();
-        bytes32 kind =
-            keccak256("Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keys,uint64 weight)");
         for (uint256 i = 0; i < 2; ++i) {
             uint256 codec = i == 0 ? 0x155 : 0x55;
             uint256 weight = i == 1 ? (1 << 64) + 10 : 10;
             bytes32 digest = cid("update").digest;
-            bytes32 message = keccak256(abi.encode(kind, round, folded, digest, codec, KEYS, weight));
+            bytes32 message = keccak256(abi.encode(UPDATE, round, folded, digest, codec, KEY_BLOB, weight));
             (bytes32 r, bytes32 vs) = sign(SITE_1_KEY, message);
             bytes memory call = bytes.concat(
                 abi.encodeWithSelector(ledger.relayUpdates.selector, round, 0x40, 1),
-                abi.encode(digest, codec, KEYS, weight, r, vs)
+                abi.encode(digest, codec, KEY_BLOB, weight, r, vs)
             );
             refuses(STRANGER, call, "");
         }
