@@ -28,9 +28,8 @@ contract FederatedLedger is IFederatedLedger {
 
     bytes32 private constant _DOMAIN =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-    bytes32 private constant _UPDATE = keccak256(
-        "Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keyBlob,uint64 weight)"
-    );
+    bytes32 private constant _UPDATE =
+        keccak256("Update(uint32 round,bytes32 openingHead,bytes32 digest,uint8 codec,bytes32 keyBlob,uint64 weight)");
     bytes32 private constant _ACCEPTANCE =
         keccak256("Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)");
 
@@ -111,6 +110,7 @@ contract FederatedLedger is IFederatedLedger {
     /// @inheritdoc IFederatedLedger
     function offerGovernance(address account) external {
         _requireGovernor();
+        // slither-disable-next-line missing-zero-check (the zero account takes the offer back)
         _governanceOffer = account;
         _record(abi.encode(head, GovernanceOffered.selector, account, block.number, block.timestamp));
     }
@@ -206,14 +206,9 @@ contract FederatedLedger is IFederatedLedger {
     }
 
     /// @inheritdoc IFederatedLedger
-    function acceptSigned(Cid calldata accepted, bytes32 ageKey, uint16 nonce, bytes32 r, bytes32 vs)
-        external
-    {
+    function acceptSigned(Cid calldata accepted, bytes32 ageKey, uint16 nonce, bytes32 r, bytes32 vs) external {
         address signer = _signer(
-            domainSeparator(),
-            keccak256(abi.encode(_ACCEPTANCE, accepted.digest, accepted.codec, ageKey, nonce)),
-            r,
-            vs
+            domainSeparator(), keccak256(abi.encode(_ACCEPTANCE, accepted.digest, accepted.codec, ageKey, nonce)), r, vs
         );
         if (_members[signer].id == 0 || _members[signer].acceptances != nonce) revert SignatureInvalid(0);
         _accept(signer, accepted, ageKey);
@@ -252,8 +247,7 @@ contract FederatedLedger is IFederatedLedger {
         if (terms.quorum == 0 || terms.quorum > registry.participants) {
             revert QuorumInvalid(terms.quorum, registry.participants);
         }
-        uint16 attesters =
-            terms.participantsAttest ? registry.participantsOrAuditors : registry.auditors;
+        uint16 attesters = terms.participantsAttest ? registry.participantsOrAuditors : registry.auditors;
         if (terms.approvals > attesters) revert ApprovalsInvalid(terms.approvals, attesters);
         _requireCid(plan.digest, plan.codec);
 
@@ -324,21 +318,16 @@ contract FederatedLedger is IFederatedLedger {
             unchecked {
                 ++recorded;
             }
-            running =
-                _emitUpdate(entry, running, member, signed.update, signed.keyBlob, weight);
+            running = _emitUpdate(entry, running, member, signed.update, signed.keyBlob, weight);
         }
         _count(newest, posted, recorded);
         head = running;
     }
 
     /// @inheritdoc IFederatedLedger
-    function settle(
-        uint32 round,
-        bytes32 expectedHead,
-        Cid calldata model,
-        Cid calldata manifest,
-        uint16 counted
-    ) external {
+    function settle(uint32 round, bytes32 expectedHead, Cid calldata model, Cid calldata manifest, uint16 counted)
+        external
+    {
         Newest storage newest = _requireOpen(round);
         uint16 aggregator = _callerStanding(round, newest.charterVersion, _AGGREGATOR);
         StoredRound storage stored = _rounds[round];
@@ -353,7 +342,19 @@ contract FederatedLedger is IFederatedLedger {
         stored.modelCodec = model.codec;
         stored.status = Status.Settled;
         if (stored.approvalsNeeded == 0) _release(round, stored);
-        _record(abi.encode(expectedHead, RoundSettled.selector, round, aggregator, model, manifest, counted, block.number, block.timestamp));
+        _record(
+            abi.encode(
+                expectedHead,
+                RoundSettled.selector,
+                round,
+                aggregator,
+                model,
+                manifest,
+                counted,
+                block.number,
+                block.timestamp
+            )
+        );
     }
 
     /// @inheritdoc IFederatedLedger
@@ -377,7 +378,19 @@ contract FederatedLedger is IFederatedLedger {
 
         _newest.deadline = 0;
         stored.status = Status.Aborted;
-        _record(abi.encode(head, RoundAborted.selector, round, aggregator, reason, manifest, msg.sender, block.number, block.timestamp));
+        _record(
+            abi.encode(
+                head,
+                RoundAborted.selector,
+                round,
+                aggregator,
+                reason,
+                manifest,
+                msg.sender,
+                block.number,
+                block.timestamp
+            )
+        );
     }
 
     /// @inheritdoc IFederatedLedger
@@ -400,7 +413,11 @@ contract FederatedLedger is IFederatedLedger {
             status == Status.Settled && stored.approvals >= stored.approvalsNeeded
                 && stored.rejections <= stored.rejectionsAllowed
         ) _release(round, stored);
-        _record(abi.encode(head, AttestationRecorded.selector, round, member, approve, report, block.number, block.timestamp));
+        _record(
+            abi.encode(
+                head, AttestationRecorded.selector, round, member, approve, report, block.number, block.timestamp
+            )
+        );
     }
 
     /// @inheritdoc IFederatedLedger
@@ -413,7 +430,11 @@ contract FederatedLedger is IFederatedLedger {
         if (digest == 0) revert DigestMissing();
         if (reason == ErasureReason.None) revert ErasureReasonMissing();
 
-        _record(abi.encode(head, ErasureRecorded.selector, round, member, digest, reason, msg.sender, block.number, block.timestamp));
+        _record(
+            abi.encode(
+                head, ErasureRecorded.selector, round, member, digest, reason, msg.sender, block.number, block.timestamp
+            )
+        );
     }
 
     // -------------------------------------------------------------------- views
@@ -421,11 +442,7 @@ contract FederatedLedger is IFederatedLedger {
     /// @inheritdoc IFederatedLedger
     function genesis() external view returns (address governor_, Cid memory charter_, uint64 blockNumber) {
         Deployment memory deployment = _deployment;
-        return (
-            deployment.governor,
-            Cid(deployment.charterDigest, deployment.charterCodec),
-            deployment.blockNumber
-        );
+        return (deployment.governor, Cid(deployment.charterDigest, deployment.charterCodec), deployment.blockNumber);
     }
 
     /// @inheritdoc IFederatedLedger
@@ -495,9 +512,7 @@ contract FederatedLedger is IFederatedLedger {
 
     /// @inheritdoc IFederatedLedger
     function domainSeparator() public view returns (bytes32) {
-        return keccak256(
-            abi.encode(_DOMAIN, keccak256("fedledger"), keccak256("1"), block.chainid, address(this))
-        );
+        return keccak256(abi.encode(_DOMAIN, keccak256("fedledger"), keccak256("1"), block.chainid, address(this)));
     }
 
     // ------------------------------------------------------------------ private
@@ -520,6 +535,7 @@ contract FederatedLedger is IFederatedLedger {
 
     /// @dev An update's entry, with gaps for what {_emitUpdate} fills in.
     function _updateEntry(uint32 round) private view returns (bytes memory) {
+        // slither-disable-next-line uninitialized-local (zero until {_emitUpdate} fills it in)
         bytes32 gap;
         return abi.encode(
             gap,
@@ -574,7 +590,9 @@ contract FederatedLedger is IFederatedLedger {
         if (member.accepted == 0 || member.accepted < _newest.charterVersion) member.since = _newest.round;
         member.accepted = version;
         member.acceptances++;
-        _record(abi.encode(head, CharterAccepted.selector, id, accepted, ageKey, msg.sender, block.number, block.timestamp));
+        _record(
+            abi.encode(head, CharterAccepted.selector, id, accepted, ageKey, msg.sender, block.number, block.timestamp)
+        );
     }
 
     function _move(uint16 member, address present, address account) private {
@@ -651,11 +669,7 @@ contract FederatedLedger is IFederatedLedger {
     }
 
     /// @dev Requires that the round takes updates; {_newest} as one word, and what an update needs of it.
-    function _requireTaking(uint32 round)
-        private
-        view
-        returns (uint256 word, uint16 charterVersion, uint112 posted)
-    {
+    function _requireTaking(uint32 round) private view returns (uint256 word, uint16 charterVersion, uint112 posted) {
         Newest storage newest = _newest;
         uint40 deadline = newest.deadline;
         if (deadline == 0 || newest.round != round) revert RoundNotOpen(round);

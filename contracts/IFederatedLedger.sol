@@ -117,8 +117,7 @@ interface IFederatedLedger {
     /// @notice The governor changed a member's roles, for rounds opened later; without any role it is suspended.
     event RolesChanged(uint16 member, uint8 roles);
     /// @notice A member accepted the charter and published its age public key (X25519) for sealed blobs.
-    event CharterAccepted(uint16 member, Cid charter, bytes32 ageKey, address sender
-    );
+    event CharterAccepted(uint16 member, Cid charter, bytes32 ageKey, address sender);
     /// @notice A member offered its place to another account of its own.
     event AccountOffered(uint16 member, address account);
     /// @notice That account took the member's place, for rounds opened later.
@@ -128,7 +127,8 @@ interface IFederatedLedger {
     /// @notice The governor recorded the model that the first round builds on.
     event GenesisRecorded(Cid model);
     /// @notice An aggregator opened a round; `base` is the model of `baseRound`.
-    event RoundOpened(uint32 round,
+    event RoundOpened(
+        uint32 round,
         uint16 aggregator,
         Cid plan,
         uint32 baseRound,
@@ -141,35 +141,17 @@ interface IFederatedLedger {
         bool participantsAttest
     );
     /// @notice A participant's update was recorded; `sender` carried it, the participant itself or anyone else.
-    event UpdateRecorded(uint32 round,
-        uint16 member,
-        Cid update,
-        bytes32 keyBlob,
-        uint64 weight,
-        address sender
-    );
+    event UpdateRecorded(uint32 round, uint16 member, Cid update, bytes32 keyBlob, uint64 weight, address sender);
     /// @notice An aggregator settled the round.
-    event RoundSettled(uint32 round, uint16 aggregator, Cid model, Cid manifest, uint16 counted
-    );
+    event RoundSettled(uint32 round, uint16 aggregator, Cid model, Cid manifest, uint16 counted);
     /// @notice The round ended without a model; `manifest` says why, if the reason is the quorum. `aggregator` is 0
     /// where somebody else ended a round that had expired.
-    event RoundAborted(uint32 round,
-        uint16 aggregator,
-        AbortReason reason,
-        Cid manifest,
-        address sender
-    );
+    event RoundAborted(uint32 round, uint16 aggregator, AbortReason reason, Cid manifest, address sender);
     /// @notice A member gave its verdict on a settled model.
-    event AttestationRecorded(uint32 round, uint16 member, bool approve, Cid report
-    );
+    event AttestationRecorded(uint32 round, uint16 member, bool approve, Cid report);
     /// @notice A member, or the governor, says that the key blob or the blob with this digest, of the member's update
     /// in `round`, is to be erased everywhere. The hash stays.
-    event ErasureRecorded(uint32 round,
-        uint16 member,
-        bytes32 digest,
-        ErasureReason reason,
-        address sender
-    );
+    event ErasureRecorded(uint32 round, uint16 member, bytes32 digest, ErasureReason reason, address sender);
 
     // ----------------------------------------------------------------- refusals
 
@@ -297,13 +279,8 @@ interface IFederatedLedger {
     /// @dev Requires: caller is an aggregator; `round` is open; the deadline has passed or every eligible participant
     /// has posted; `expectedHead` is the head, so the settlement saw every entry; `counted` within quorum..recorded
     /// updates; valid CIDs. Emits {RoundSettled}. The model is released at once if the round needs no approvals.
-    function settle(
-        uint32 round,
-        bytes32 expectedHead,
-        Cid calldata model,
-        Cid calldata manifest,
-        uint16 counted
-    ) external;
+    function settle(uint32 round, bytes32 expectedHead, Cid calldata model, Cid calldata manifest, uint16 counted)
+        external;
 
     /// @notice Ends the open round without a model.
     /// @dev Requires: `round` is open; a reason. For {AbortReason.Quorum}: caller is an aggregator, the conditions of
@@ -335,6 +312,7 @@ interface IFederatedLedger {
 
     /// @notice What the first head binds, beside chain and address: the first governor and charter; and the block of the
     /// deployment, after which all entries come.
+    // slither-disable-next-line shadowing-local (the results are called what they are; no getter is called here)
     function genesis() external view returns (address governor, Cid memory charter, uint64 blockNumber);
 
     /// @notice The number of entries so far.
