@@ -33,7 +33,8 @@ contract FederatedLedger is IFederatedLedger {
     bytes32 private constant _ACCEPTANCE =
         keccak256("Acceptance(bytes32 digest,uint8 codec,bytes32 ageKey,uint16 nonce)");
 
-    /// @dev All that changes with every update, beside the head, in one slot: an update's gas is constant.
+    /// @dev All that changes with every update, beside the head, in one slot: an update's gas is constant. The order
+    /// matters to {_countUpdates}.
     struct Newest {
         uint40 entries;
         uint32 round;
@@ -288,7 +289,7 @@ contract FederatedLedger is IFederatedLedger {
         (first, posted) = _post(posted, member, round);
         if (!first) revert UpdateAlreadyRecorded(round, member);
         _requireUpdate(update, weight);
-        _count(newest, posted, 1);
+        _countUpdates(newest, posted, 1);
         head = _emitUpdate(_updateEntry(round), head, member, update, keyBlob, weight);
     }
 
@@ -320,7 +321,7 @@ contract FederatedLedger is IFederatedLedger {
             }
             running = _emitUpdate(entry, running, member, signed.update, signed.keyBlob, weight);
         }
-        _count(newest, posted, recorded);
+        _countUpdates(newest, posted, recorded);
         head = running;
     }
 
@@ -705,7 +706,7 @@ contract FederatedLedger is IFederatedLedger {
     /// @dev `_newest.posted = posted; _newest.recorded += recorded; _newest.entries += recorded;` in one write, `newest`
     /// being the word before it. Nothing can overflow: there are fewer members than 2^16, and no chain has room for
     /// 2^40 entries.
-    function _count(uint256 newest, uint112 posted, uint16 recorded) private {
+    function _countUpdates(uint256 newest, uint112 posted, uint16 recorded) private {
         assembly ("memory-safe") {
             let counted := add(newest, add(recorded, shl(112, recorded)))
             sstore(_newest.slot, or(counted, shl(144, posted)))
