@@ -9,7 +9,7 @@ contract EntriesTest is StagedTest {
     function test_the_deployment_binds_charter_governor_and_block() public view {
         (address governor, IFederatedLedger.Cid memory first, uint64 blockNumber) = ledger.genesis();
         require(governor == GOVERNOR && ledger.governor() == GOVERNOR, "the deployer governs");
-        require(blockNumber == 1000, "the block of the deployment");
+        require(blockNumber == BLOCK, "the block of the deployment");
         requireCid(first, "charter");
         (IFederatedLedger.Cid memory current, uint16 version) = ledger.charter();
         requireCid(current, "charter");

@@ -42,6 +42,17 @@ contract Laws {
     uint256 private constant MEMBERS = 9;
     uint256 private constant ROUNDS = 12;
 
+    struct State {
+        uint256 head;
+        uint256 entries;
+        uint256 latest;
+        uint256 deadline;
+        uint256 recorded;
+        uint256 round; // its first word
+        uint256 digest; // of its model
+        uint256 member; // of an account
+    }
+
     IFederatedLedger private ledger;
 
     function setUp() public {
@@ -58,64 +69,81 @@ contract Laws {
 
     // -------------------------------------------------- what no single call breaks
 
-    function check_the_head_changes_exactly_with_the_count_of_entries() public {
-        // A symbol for whatever head: no hash is 1, and the contract compares heads only with each other.
-        vm.store(address(ledger), bytes32(HEAD), bytes32(uint256(1)));
-        uint256 entries = field(read(NEWEST), 0, 40);
-        anyCall();
-        uint256 more = field(read(NEWEST), 0, 40);
-        assert(both(more >= entries, (read(HEAD) != 1) == (more > entries)));
-    }
-
-    function check_an_account_keeps_its_member_id(address account) public {
-        uint256 id = field(read(memberSlot(account)), 0, 16);
-        anyCall();
-        assert(implies(id != 0, field(read(memberSlot(account)), 0, 16) == id));
-    }
-
-    function check_a_settled_model_never_changes(uint32 round) public {
+    /// @dev All of these laws in one exploration of all calls; `round` and `account` stand for every one.
+    function check_no_call_breaks_a_law(uint32 round, address account) public {
+        // Whatever head: the hash of anything shorter than an entry, so that it is not that of the next one.
+        vm.store(address(ledger), bytes32(HEAD), keccak256(abi.encode(svm.createBytes32("history"))));
+        State memory before = stateOf(round, account);
+        vm.assume(before.latest < type(uint32).max);
         vm.assume(theOpenRoundIsTheNewest(round));
-        (uint256 before, uint256 digest) = (read(roundSlot(round)), read(roundSlot(round) + 1));
-        vm.assume(isSettled(before));
-        anyCall();
-        uint256 present = read(roundSlot(round));
-        assert(both(read(roundSlot(round) + 1) == digest, codec(present) == codec(before)));
-        assert(both(isSettled(present), status(present) >= status(before)));
-    }
+        vm.assume(theOpenRoundIsTheNewest(before.latest));
+        vm.assume(theOpenRoundIsTheNewest(before.latest + 1));
 
-    function check_a_model_is_released_only_with_its_approvals(uint32 round) public {
-        vm.assume(round != 0); // the genesis model is the governor's word
-        uint256 before = read(roundSlot(round));
-        anyCall();
-        uint256 present = read(roundSlot(round));
-        bool released = both(status(before) != RELEASED, status(present) == RELEASED);
-        (uint256 needed, uint256 approvals) = (field(present, 16, 16), field(present, 32, 16));
-        (uint256 allowed, uint256 rejections) = (field(present, 48, 16), field(present, 64, 16));
-        assert(implies(released, approvals >= needed));
-        assert(implies(both(released, needed != 0), rejections <= allowed));
-    }
-
-    function check_only_an_aggregator_settles_after_the_deadline_or_all_updates(uint32 round) public {
-        (uint256 before, uint256 newest) = (read(roundSlot(round)), read(NEWEST));
         (address caller, uint256 time) = anyCall();
-        bool settles = both(status(before) == OPEN, isSettled(read(roundSlot(round))));
-        uint256 member = read(memberSlot(caller));
-        assert(implies(settles, standsIn(member, round, AGGREGATOR)));
-        (uint256 deadline, uint256 recorded) = (field(newest, 72, 40), field(newest, 112, 16));
-        bool ended = either(time > deadline, recorded >= field(before, 112, 16));
-        assert(implies(settles, both(ended, both(round == field(newest, 40, 32), deadline != 0))));
+
+        State memory present = stateOf(round, account);
+        bool hold = theHeadChangesExactlyWithTheCountOfEntries(before, present);
+        hold = both(hold, anAccountKeepsItsMemberId(before, present));
+        hold = both(hold, aSettledModelNeverChanges(before, present));
+        hold = both(hold, aModelIsReleasedOnlyWithItsApprovals(round, before, present));
+        hold = both(hold, onlyAnAggregatorSettlesAfterTheDeadlineOrAllUpdates(round, before, present, caller, time));
+        hold = both(hold, theOpenRoundIsTheNewest(round));
+        assert(hold);
     }
 
-    /// @dev What {check_a_settled_model_never_changes} needs of the state before. It holds at the deployment, where there
-    /// is no round.
-    function check_no_round_but_the_newest_is_open_and_none_is_above_it(uint32 round) public {
-        vm.assume(theOpenRoundIsTheNewest(round));
-        uint256 latest = field(read(NEWEST), 40, 32);
-        vm.assume(latest < type(uint32).max);
-        vm.assume(theOpenRoundIsTheNewest(latest));
-        vm.assume(theOpenRoundIsTheNewest(latest + 1));
-        anyCall();
-        assert(theOpenRoundIsTheNewest(round));
+    function theHeadChangesExactlyWithTheCountOfEntries(State memory before, State memory present)
+        private
+        pure
+        returns (bool)
+    {
+        bool more = present.entries > before.entries;
+        return both(present.entries >= before.entries, (present.head != before.head) == more);
+    }
+
+    function anAccountKeepsItsMemberId(State memory before, State memory present) private pure returns (bool) {
+        uint256 id = field(before.member, 0, 16);
+        return implies(id != 0, field(present.member, 0, 16) == id);
+    }
+
+    function aSettledModelNeverChanges(State memory before, State memory present) private pure returns (bool) {
+        bool same = both(present.digest == before.digest, codec(present.round) == codec(before.round));
+        bool stays = both(isSettled(present.round), status(present.round) >= status(before.round));
+        return implies(isSettled(before.round), both(same, stays));
+    }
+
+    function aModelIsReleasedOnlyWithItsApprovals(uint32 round, State memory before, State memory present)
+        private
+        pure
+        returns (bool)
+    {
+        bool isReleased = both(status(before.round) != RELEASED, status(present.round) == RELEASED);
+        (uint256 needed, uint256 approvals) = (field(present.round, 16, 16), field(present.round, 32, 16));
+        (uint256 allowed, uint256 rejections) = (field(present.round, 48, 16), field(present.round, 64, 16));
+        bool approved = both(approvals >= needed, either(needed == 0, rejections <= allowed));
+        return implies(both(isReleased, round != 0), approved); // the genesis model is the governor's word
+    }
+
+    function onlyAnAggregatorSettlesAfterTheDeadlineOrAllUpdates(
+        uint32 round,
+        State memory before,
+        State memory present,
+        address caller,
+        uint256 time
+    ) private returns (bool) {
+        bool settles = both(status(before.round) == OPEN, isSettled(present.round));
+        bool ended = either(time > before.deadline, before.recorded >= field(before.round, 112, 16));
+        bool open = both(round == before.latest, before.deadline != 0);
+        bool stands = standsIn(read(memberSlot(caller)), round, AGGREGATOR);
+        return implies(settles, both(stands, both(ended, open)));
+    }
+
+    /// @dev What {aSettledModelNeverChanges} needs of the state before. At the deployment there is no round.
+    function theOpenRoundIsTheNewest(uint256 round) private returns (bool) {
+        uint256 newest = read(NEWEST);
+        (uint256 latest, uint256 deadline) = (field(newest, 40, 32), field(newest, 72, 40));
+        uint256 state = status(read(roundSlot(round)));
+        bool open = both(round == latest, deadline != 0);
+        return both((state == OPEN) == open, implies(round > latest, state == 0));
     }
 
     function check_no_call_takes_ether() public {
@@ -137,8 +165,8 @@ contract Laws {
         vm.warp(svm.createUint(40, "time"));
         vm.prank(someone("sender"));
         (bool done,) = address(ledger).call(abi.encodeCall(ledger.settle, (round, expected, blob, blob, counted)));
-        assert(implies(done, head == uint256(expected)));
-        assert(implies(done, both(counted >= field(opened, 96, 16), counted <= field(newest, 112, 16))));
+        bool possible = both(counted >= field(opened, 96, 16), counted <= field(newest, 112, 16));
+        assert(implies(done, both(head == uint256(expected), possible)));
     }
 
     function check_no_member_posts_twice_in_a_round(uint32 round) public {
@@ -231,12 +259,13 @@ contract Laws {
         return both(both(field(member, 0, 16) != 0, since), either(later, before));
     }
 
-    function theOpenRoundIsTheNewest(uint256 round) private returns (bool) {
+    function stateOf(uint32 round, address account) private returns (State memory state) {
         uint256 newest = read(NEWEST);
-        (uint256 latest, uint256 deadline) = (field(newest, 40, 32), field(newest, 72, 40));
-        uint256 state = status(read(roundSlot(round)));
-        bool open = both(round == latest, deadline != 0);
-        return both((state == OPEN) == open, implies(round > latest, state == 0));
+        state.head = read(HEAD);
+        (state.entries, state.latest) = (field(newest, 0, 40), field(newest, 40, 32));
+        (state.deadline, state.recorded) = (field(newest, 72, 40), field(newest, 112, 16));
+        (state.round, state.digest) = (read(roundSlot(round)), read(roundSlot(round) + 1));
+        state.member = read(memberSlot(account));
     }
 
     function isSettled(uint256 round) private pure returns (bool) {

@@ -37,7 +37,9 @@ abstract contract LedgerTest {
     uint8 internal constant AGGREGATOR = 2;
     uint8 internal constant AUDITOR = 4;
 
-    uint256 internal constant START = 1_700_000_000;
+    // Block numbers and times above 32 bits, so that none is cut to them unnoticed.
+    uint256 internal constant START = 5_000_000_000;
+    uint256 internal constant BLOCK = 6_000_000_000;
     uint32 internal constant WINDOW = 600;
     uint32 internal constant GRACE = 60;
     bytes32 internal constant UPDATE =
@@ -59,7 +61,7 @@ abstract contract LedgerTest {
 
     function deploy() internal {
         vm.warp(START);
-        vm.roll(1000);
+        vm.roll(BLOCK);
         vm.prank(GOVERNOR);
         bytes memory charter = abi.encode(cid("charter"));
         ledger = IFederatedLedger(vm.deployCode("FederatedLedger.sol:FederatedLedger", charter));
