@@ -202,7 +202,6 @@ contract FederatedLedger is IFederatedLedger {
 
     /// @inheritdoc IFederatedLedger
     function accept(Cid calldata accepted, bytes32 ageKey) external {
-        if (_members[msg.sender].id == 0) revert MemberUnknown(msg.sender);
         _accept(msg.sender, accepted, ageKey);
     }
 
