@@ -65,6 +65,9 @@ contract Laws {
         require(deployed != address(0));
         ledger = IFederatedLedger(deployed);
         svm.enableSymbolicStorage(deployed);
+        for (uint256 slot = 0; slot < MEMBERS; ++slot) {
+            vm.store(deployed, bytes32(slot), svm.createBytes32("slot")); // what the constructor wrote, too
+        }
     }
 
     // -------------------------------------------------- what no single call breaks
