@@ -354,6 +354,13 @@ contract EntriesTest is StagedTest {
         require(latest == 0, "not released");
     }
 
+    function test_a_settlement_may_leave_updates_out() public {
+        opens(termsOf(1, 1, 0, false));
+        posts(SITE_1);
+        posts(SITE_2);
+        settles(1);
+    }
+
     function test_a_round_that_needs_no_approvals_is_released_at_once() public {
         uint32 round = settled(termsOf(1, 0, 0, false));
         require(ledger.roundOf(round).status == IFederatedLedger.Status.Released, "released");

@@ -50,6 +50,20 @@ contract HighIdsTest is StagedTest {
         }
     }
 
+    function test_a_batch_may_have_more_updates_than_a_byte_counts() public {
+        for (uint16 id = 200; id < 500; ++id) {
+            accepts(account(id));
+        }
+        uint32 round = opens(termsOf(300, 1, 0, false));
+        IFederatedLedger.SignedUpdate[] memory batch = new IFederatedLedger.SignedUpdate[](300);
+        for (uint16 i = 0; i < 300; ++i) {
+            batch[i] = signed(keyOf(200 + i), round, folded, cid("update"), 10);
+        }
+        does(STRANGER, abi.encodeCall(ledger.relayUpdates, (round, batch)));
+        later(START + WINDOW + 1);
+        settles(300);
+    }
+
     function test_each_member_gives_one_verdict_on_each_model_and_takes_nobody_elses() public {
         settledByOne();
         settledByOne();
