@@ -14,15 +14,45 @@ contract RefusalsTest is StagedTest {
 
     // -------------------------------------------------------------- governance
 
+    /// @dev Accounts below and above every other: equality is more than order.
+    address[2] private extremes = [address(1), address(type(uint160).max)];
+
     function test_only_the_governor_governs() public {
-        bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.GovernorOnly.selector, SITE_1);
-        refuses(SITE_1, abi.encodeCall(ledger.offerGovernance, (SITE_1)), refusal);
-        refuses(SITE_1, abi.encodeCall(ledger.changeCharter, (cid("second"))), refusal);
-        refuses(SITE_1, abi.encodeCall(ledger.admit, (SPARE, PARTICIPANT, "spare")), refusal);
-        refuses(SITE_1, abi.encodeCall(ledger.changeRoles, (1, 7)), refusal);
-        refuses(SITE_1, abi.encodeCall(ledger.replaceAccount, (2, SPARE)), refusal);
-        deploy();
-        refuses(SITE_1, abi.encodeCall(ledger.recordGenesis, (cid("genesis"))), refusal);
+        for (uint256 i = 0; i < extremes.length; ++i) {
+            address other = extremes[i];
+            bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.GovernorOnly.selector, other);
+            refuses(other, abi.encodeCall(ledger.offerGovernance, (SITE_1)), refusal);
+            refuses(other, abi.encodeCall(ledger.changeCharter, (cid("second"))), refusal);
+            refuses(other, abi.encodeCall(ledger.admit, (SPARE, PARTICIPANT, "spare")), refusal);
+            refuses(other, abi.encodeCall(ledger.changeRoles, (1, 7)), refusal);
+            refuses(other, abi.encodeCall(ledger.replaceAccount, (2, SPARE)), refusal);
+            refuses(other, abi.encodeCall(ledger.recordGenesis, (cid("genesis"))), refusal);
+        }
+    }
+
+    function test_an_offer_is_nobody_elses() public {
+        settled();
+        does(GOVERNOR, abi.encodeCall(ledger.offerGovernance, (SPARE)));
+        does(SITE_1, abi.encodeCall(ledger.offerAccount, (SPARE)));
+        for (uint256 i = 0; i < extremes.length; ++i) {
+            address other = extremes[i];
+            bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.GovernanceNotOffered.selector, other);
+            refuses(other, abi.encodeCall(ledger.takeGovernance, ()), refusal);
+            refusal = abi.encodeWithSelector(IFederatedLedger.AccountNotOffered.selector, 1, other);
+            refuses(other, abi.encodeCall(ledger.takeAccount, (1)), refusal);
+            refusal = abi.encodeWithSelector(IFederatedLedger.OwnerOrGovernorOnly.selector, other);
+            refuses(other, abi.encodeCall(ledger.erase, (1, 1, KEY_BLOB, REQUEST)), refusal);
+        }
+    }
+
+    function test_a_past_account_is_not_the_present_one_whatever_their_order() public {
+        for (uint256 i = 0; i < extremes.length; ++i) {
+            address past = i == 0 ? SITE_1 : SITE_2;
+            uint16 member = uint16(i + 1);
+            moves(past, member, extremes[i]);
+            bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.AccountOutdated.selector, member, 0);
+            refuses(past, abi.encodeCall(ledger.accept, (cid("charter"), AGE_KEY)), refusal);
+        }
     }
 
     function test_governance_is_taken_only_by_the_one_to_whom_it_was_offered_last_and_once() public {
@@ -280,14 +310,18 @@ contract RefusalsTest is StagedTest {
     }
 
     function test_an_acceptance_names_the_charter_in_force_and_a_key() public {
-        IFederatedLedger.Cid memory digest = cid("other");
-        bytes memory refusal =
-            abi.encodeWithSelector(IFederatedLedger.CharterOutdated.selector, digest.digest, cid("charter").digest);
-        refuses(SITE_1, abi.encodeCall(ledger.accept, (digest, AGE_KEY)), refusal);
-        refuses(STRANGER, signedAcceptance(SITE_1_KEY, digest, 1), refusal);
-        IFederatedLedger.Cid memory codec = IFederatedLedger.Cid(cid("charter").digest, 0x70);
-        refusal = abi.encodeWithSelector(IFederatedLedger.CharterOutdated.selector, codec.digest, cid("charter").digest);
-        refuses(SITE_1, abi.encodeCall(ledger.accept, (codec, AGE_KEY)), refusal);
+        bytes32 charter = cid("charter").digest;
+        bytes memory refusal;
+        for (uint256 i = 0; i < 2; ++i) {
+            bytes32 digest = bytes32(i == 0 ? uint256(charter) - 1 : uint256(charter) + 1);
+            IFederatedLedger.Cid memory other = IFederatedLedger.Cid(digest, 0x55);
+            refusal = abi.encodeWithSelector(IFederatedLedger.CharterOutdated.selector, digest, charter);
+            refuses(SITE_1, abi.encodeCall(ledger.accept, (other, AGE_KEY)), refusal);
+            refuses(STRANGER, signedAcceptance(SITE_1_KEY, other, 1), refusal);
+        }
+        refusal = abi.encodeWithSelector(IFederatedLedger.CharterOutdated.selector, charter, charter);
+        refuses(SITE_1, abi.encodeCall(ledger.accept, (IFederatedLedger.Cid(charter, 0x54), AGE_KEY)), refusal);
+        refuses(SITE_1, abi.encodeCall(ledger.accept, (IFederatedLedger.Cid(charter, 0x70), AGE_KEY)), refusal);
         refusal = abi.encodeWithSelector(IFederatedLedger.AgeKeyMissing.selector);
         refuses(SITE_1, abi.encodeCall(ledger.accept, (cid("charter"), "")), refusal);
     }
