@@ -64,7 +64,7 @@ class Copy:
         failure = self._forge("build", "default", None) or self._forge("test", "mutation", None)
         if failure:
             raise RuntimeError(f"{failure}\nThe contract as it is fails: run scripts/check_contracts first.")
-        self._bytecode = (folder / ARTIFACT).read_bytes()
+        self._code = self._compiled()
 
     def verdict(self, mutant: Mutant) -> str:
         """What became of the mutant: "killed", "survived" or "none"."""
@@ -76,9 +76,14 @@ class Copy:
                 return "none" if "Compiler run failed" in failure else "killed"
             if failure := self._forge("build", "default", None):
                 raise RuntimeError(f"{failure}\nA mutant compiles without the optimizer but not with it: {mutant}")
-            return "none" if (self.folder / ARTIFACT).read_bytes() == self._bytecode else "survived"
+            return "none" if self._compiled() == self._code else "survived"
         finally:
             (self.folder / CONTRACT).write_bytes(self.original)
+
+    def _compiled(self) -> str:
+        """The code alone: the artifact's source map changes with a comment."""
+        code: str = json.loads((self.folder / ARTIFACT).read_text(encoding="utf-8"))["bytecode"]["object"]
+        return code
 
     def _forge(self, command: str, profile: str, ends_within: float | None = ENDS_WITHIN) -> str:
         """What forge said of a failure; empty if there was none."""
