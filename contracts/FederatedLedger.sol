@@ -6,7 +6,8 @@ import {IFederatedLedger} from "./IFederatedLedger.sol";
 /// @title FederatedLedger: the commitments of one federation's training history.
 /// @notice Members, rounds, updates, settlements and attestations, each an entry that extends one running head.
 /// There is no proxy, no owner power over recorded history, and no ether.
-/// @dev What each call requires stands in {IFederatedLedger}. `ledger/history.py` is the same state machine.
+/// @dev What each call requires stands in {IFederatedLedger}. `ledger/history.py` keeps the same
+/// state, and `ledger/rules.py` refuses under the same names.
 contract FederatedLedger is IFederatedLedger {
     /// @notice The version of these rules; part of the first head.
     uint256 public constant VERSION = 1;
@@ -587,7 +588,7 @@ contract FederatedLedger is IFederatedLedger {
         uint16 version = _registry.charterVersion;
         if (member.accepted != version) _count(member.roles);
         // Who lets a round pass without having accepted its charter begins anew, for rounds opened later.
-        if (member.accepted == 0 || member.accepted < _newest.charterVersion) member.since = _newest.round;
+        if (member.accepted < _newest.charterVersion) member.since = _newest.round;
         member.accepted = version;
         member.acceptances++;
         _record(

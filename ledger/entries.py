@@ -79,7 +79,7 @@ def fact_of(kind: bytes, data: bytes) -> Fact:
     """The fact that an event says.
 
     Args:
-        kind: The event's topic (32 bytes).
+        kind: The event's topics, of which an entry has one (32 bytes).
         data: The event's data.
 
     Raises:

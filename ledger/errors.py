@@ -33,7 +33,7 @@ class ViolationError(FedledgerError):
 
 
 class Refused(ViolationError):
-    """The ledger's rules do not allow this entry; contract and `ledger.history` refuse under the same name.
+    """The ledger's rules do not allow this entry; contract and `ledger.rules` refuse under the same name.
 
     Attributes:
         name: The name of the contract's error, such as ``RoundClosed``. It is not part of the message.

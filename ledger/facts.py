@@ -207,4 +207,5 @@ Fact = (
 FACTS: dict[str, type[Fact]] = {fact.__name__: fact for fact in get_args(Fact)}
 KINDS: dict[type[Fact], bytes] = {fact: keccak(f"{fact.__name__}({fact.FIELDS})".encode()) for fact in FACTS.values()}
 """An entry's kind: the topic of its event (32 bytes)."""
+MembershipFact = RolesChanged | CharterAccepted | AccountOffered | AccountTaken | AccountReplaced
 RoundFact = UpdateRecorded | RoundSettled | RoundAborted | AttestationRecorded | ErasureRecorded

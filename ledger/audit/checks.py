@@ -3,7 +3,7 @@
 1. entries: the entries, refolded, give the head. Given a head known from elsewhere, no entry was dropped, repeated,
    reordered or edited; with the source's own head alone, the history is consistent with itself.
 2. rules: every entry was allowed when it was recorded: membership, roles, windows, quorum, base models, approvals.
-   The same state machine as the contract's (`ledger.history`), so this does not rest on the chain having enforced it.
+   The same rules as the contract's (`ledger.rules`), so this does not rest on the chain having enforced it.
 3. blobs: every blob that the entries name is there (missing: not checked) and is what its CID says (if not: altered).
 4. documents: every plan fits its round, every base model fits its plan, and every manifest accounts for every
    update of its round exactly once.
@@ -35,6 +35,7 @@ from ledger.facts import (
     UpdateRecorded,
 )
 from ledger.history import History
+from ledger.rules import check
 from ledger.settlement import self_test
 
 Progress = Callable[[str, int, int], None]
@@ -90,7 +91,7 @@ def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:
     refusals = []
     for entry, _ in evidence.entries:
         try:
-            history.check(entry.fact, entry.time)
+            check(history, entry.fact, entry.time)
         except Refused as refused:
             refusals.append(
                 violated(f"{_describe(history, entry)}: the rules do not allow it: {refused.name}: {refused}")

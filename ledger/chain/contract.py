@@ -28,6 +28,7 @@ from ledger.entries import (
 from ledger.errors import FedledgerError, UnavailableError, UsageError, ViolationError
 from ledger.facts import AbortReason, Address, ErasureReason, Role
 from ledger.history import History
+from ledger.rules import replay
 
 NO_BLOB = (bytes(32), 0)
 
@@ -212,7 +213,7 @@ class LedgerContract:
             if block not in times:
                 times[block] = self.web3.eth.get_block(block)["timestamp"]
             try:
-                fact = fact_of(bytes(log["topics"][0]), bytes(log["data"]))
+                fact = fact_of(b"".join(log["topics"]), bytes(log["data"]))
             except ValueError as error:
                 raise ViolationError(f"the node shows a log that is no entry, in {transaction}: {error}") from None
             entries.append(Entry(len(self._entries) + len(entries), fact, block, times[block], transaction))
@@ -233,7 +234,7 @@ class LedgerContract:
                 f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "
                 f"0x{head.hex()}: the node withholds or alters entries; use another node"
             )
-        return History.of(self.genesis, entries)
+        return replay(self.genesis, entries)
 
     @cached_property
     def _contract(self) -> Contract:

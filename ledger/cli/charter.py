@@ -77,7 +77,7 @@ def accept(connection: Connection, age_key: str | None, sign_only: bool) -> None
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
-    from ledger.chain.carried import CarriedAcceptance
+    from ledger.chain.signed_files import AcceptanceFile
 
     contract, account = connection.contract, connection.account
     history = contract.history()
@@ -87,7 +87,7 @@ def accept(connection: Connection, age_key: str | None, sign_only: bool) -> None
         click.echo(plain(text) + f"\n\ncharter {history.charter}, version {history.charter_version}", err=True)
     connection.confirm(f"Accept this charter, as {account.address}?")
     if sign_only:
-        document(CarriedAcceptance.sign(account, history, history.charter, key).model_dump(mode="json"))
+        document(AcceptanceFile.sign(account, history, history.charter, key).model_dump(mode="json"))
     else:
         recorded(connection, contract.accept(account, history.charter, key))
 
@@ -100,10 +100,10 @@ def relay(connection: Connection, file: Path) -> None:
 
     Exit status: 0 done; 1 it was altered, or the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
-    from ledger.chain.carried import CarriedAcceptance
+    from ledger.chain.signed_files import AcceptanceFile
 
     contract, account = connection.contract, connection.account
-    carried = CarriedAcceptance.read(file)
+    carried = AcceptanceFile.read(file)
     with about(file):
         signed = carried.checked(contract.history(), connection.now, account.address)
     connection.confirm(f"Carry {file} to the chain?")

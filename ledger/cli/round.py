@@ -9,8 +9,8 @@ import click
 
 from ledger.cli.connection import FILE, Connection, connected
 from ledger.cli.output import recorded
-from ledger.cli.rounds import known_round, list_, show
-from ledger.cli.update import post, relay
+from ledger.cli.round_updates import post, relay
+from ledger.cli.round_views import known_round, list_, show
 
 NUMBER = click.IntRange(1, (1 << 32) - 1)
 

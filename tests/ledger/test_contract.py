@@ -26,6 +26,7 @@ from ledger.entries import name_bytes
 from ledger.errors import Refused, UsageError
 from ledger.facts import AbortReason, Bytes32, ErasureReason, Role, RoundOpened
 from ledger.history import History
+from ledger.rules import apply
 from tests.anvil import Anvil
 from tests.chains import Chain, Embedded
 from tests.twin import (
@@ -523,7 +524,7 @@ def carry(stage: Stage, *updates: SignedUpdate, round_: int = 1) -> str | None:
         assert stage.contract.head() == stage.twin.history.head, "a refusal changes nothing"
         return str(refused)
     for entry in stage.contract.entries()[stage.twin.history.entries :]:
-        stage.twin.history.apply(entry)
+        apply(stage.twin.history, entry)
     stage.twin.compare()
     return None
 
@@ -780,7 +781,7 @@ def test_members_above_the_bitmaps_take_part_like_all_others() -> None:
 
 def _take_part_with_a_high_id(stage: Stage) -> None:
     for entry in stage.contract.entries()[stage.twin.history.entries :]:
-        stage.twin.history.apply(entry)
+        apply(stage.twin.history, entry)
     both = Role.PARTICIPANT | Role.AUDITOR
     stage.play(("governor", admit("site 3", both)), ("site 3", Accept()), *POSTED, ("site 3", Post(1, OTHER)))
     assert stage.twin.history.member_by_account(at("site 3")).id == 113  # type: ignore[union-attr]

@@ -153,7 +153,9 @@ def test_a_fact_is_read_back_from_its_log() -> None:
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
+        (b"", b""),
         (bytes(32), b""),
+        (KINDS[GovernanceOffered] + KINDS[GovernanceOffered], fact_data(FACTS[0])),
         (KINDS[GovernanceOffered], b""),
         (KINDS[GovernanceOffered], b"\xff" * 32),
         (KINDS[GovernanceOffered], fact_data(FACTS[0]) + bytes(32)),

@@ -27,7 +27,7 @@ def post(connection: Connection, number: int, file: Path, weight: int, sign_only
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
-    from ledger.chain.carried import CarriedUpdate
+    from ledger.chain.signed_files import UpdateFile
     from ledger.errors import InvalidBlobError, UsageError
 
     contract, account = connection.contract, connection.account
@@ -44,7 +44,7 @@ def post(connection: Connection, number: int, file: Path, weight: int, sign_only
     connection.confirm(f"Record {file} as the update of member {member.id} ({member.name}) in round {number}?")
     update = connection.blobs.put(blob)
     if sign_only:
-        document(CarriedUpdate.sign(account, history, known, update, weight).model_dump(mode="json"))
+        document(UpdateFile.sign(account, history, known, update, weight).model_dump(mode="json"))
     else:
         recorded(connection, contract.post_update(account, number, update, weight), update=str(update))
 
@@ -59,14 +59,14 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
 
     Exit status: 0 done; 1 one was altered, or the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
-    from ledger.chain.carried import CarriedUpdate
+    from ledger.chain.signed_files import UpdateFile
     from ledger.chain.signing import SignedUpdate
     from ledger.errors import Refused, UsageError
     from ledger.facts import UpdateRecorded
 
     contract, account = connection.contract, connection.account
     history, now = contract.history(), connection.now
-    carried = {file: CarriedUpdate.read(file) for file in files}
+    carried = {file: UpdateFile.read(file) for file in files}
     number = next(iter(carried.values())).round
     for file, one in carried.items():
         if one.round != number:

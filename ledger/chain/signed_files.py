@@ -20,7 +20,8 @@ from ledger.cid import Cid
 from ledger.documents import Document
 from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.facts import Address, Bytes32, CharterAccepted, UpdateRecorded
-from ledger.history import Call, History, Round
+from ledger.history import History, Round
+from ledger.rules import Call, check
 from ledger.storage.folder import open_regular
 
 MAX_BYTES = 4096
@@ -31,7 +32,7 @@ HexAddress = Annotated[str, Field(pattern="^0x[0-9a-f]{40}$")]
 CidText = Annotated[str, AfterValidator(lambda text: str(Cid.parse(text)))]
 
 
-class Carried(Document):
+class SignedFile(Document):
     """What both kinds of file say.
 
     Attributes:
@@ -80,7 +81,7 @@ class Carried(Document):
             raise ViolationError(f"{self.account} did not sign what it says: it was altered, have it signed anew")
 
 
-class CarriedUpdate(Carried):
+class UpdateFile(SignedFile):
     """A signed update; see `ledger.chain.signing.SignedUpdate`."""
 
     TITLE: ClassVar[str] = "signed update"
@@ -140,11 +141,11 @@ class CarriedUpdate(Carried):
             self.weight,
             Address(sender.lower()),
         )
-        history.check(fact, time, Call(sender, signer=self.account))
+        check(history, fact, time, Call(sender, signer=self.account))
         return signed
 
 
-class CarriedAcceptance(Carried):
+class AcceptanceFile(SignedFile):
     """A signed acceptance; see `ledger.chain.signing.SignedAcceptance`."""
 
     TITLE: ClassVar[str] = "signed acceptance"
@@ -172,7 +173,7 @@ class CarriedAcceptance(Carried):
         )
 
     def checked(self, history: History, time: int, sender: str) -> SignedAcceptance:
-        """The signed acceptance, as the contract would take it next; see `CarriedUpdate.checked`."""
+        """The signed acceptance, as the contract would take it next; see `UpdateFile.checked`."""
         age_key = Bytes32(_bytes(self.age_key))
         signed = SignedAcceptance(Cid.parse(self.charter), age_key, self.nonce, _bytes(self.r), _bytes(self.vs))
         self._require(history, acceptance_signer(history.genesis, signed))
@@ -180,7 +181,7 @@ class CarriedAcceptance(Carried):
         if account and account.acceptances != self.nonce:
             raise UsageError(f"{self.account} has accepted again since it signed this: have it signed anew")
         fact = CharterAccepted(member.id if member else 0, signed.charter, age_key, Address(sender.lower()))
-        history.check(fact, time, Call(sender, signer=self.account))
+        check(history, fact, time, Call(sender, signer=self.account))
         return signed
 
 
