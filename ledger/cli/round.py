@@ -161,7 +161,7 @@ def _plan(file: Path) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{file} is no plan: {place}: {first['msg']}") from None
+        raise UsageError(f"{file} is no plan: {place}: {first['msg']}; correct it, or name another file") from None
 
 
 def _digest(text: str) -> bytes:
