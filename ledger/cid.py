@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 CHUNK = 1 << 20
@@ -69,21 +69,41 @@ def cid_of(blob: Bytes) -> Cid:
 
 def cid_of_chunks(chunks: Iterable[Bytes]) -> Cid:
     """The CID of a blob that arrives in chunks: each of exactly ``CHUNK`` bytes, only the last may be shorter."""
-    level = [_Node(Cid(hashlib.sha256(chunk).digest(), RAW), len(chunk), len(chunk)) for chunk in chunks]
-    level = level or [_Node(Cid(hashlib.sha256(b"").digest(), RAW), 0, 0)]
-    while len(level) > 1:
-        level = [_parent(level[at : at + MAX_LINKS]) for at in range(0, len(level), MAX_LINKS)]
-    return level[0].cid
+    return tree([leaf(chunk) for chunk in chunks])[-1].cid
 
 
 @dataclass(frozen=True)
-class _Node:
+class Node:
+    """A node of a blob's tree.
+
+    Attributes:
+        file_size: Bytes of the blob below this node.
+        dag_size: Bytes of all blocks below and including this node.
+        block: The node's own block; empty for a leaf, whose block is its chunk.
+    """
+
     cid: Cid
-    file_size: int  # bytes of the file below this node
-    dag_size: int  # bytes of all blocks below and including this node
+    file_size: int
+    dag_size: int
+    block: bytes = b""
 
 
-def _parent(children: list[_Node]) -> _Node:
+def leaf(chunk: Bytes) -> Node:
+    """The leaf of one chunk."""
+    return Node(Cid(hashlib.sha256(chunk).digest(), RAW), len(chunk), len(chunk))
+
+
+def tree(leaves: Sequence[Node]) -> list[Node]:
+    """All nodes above `leaves`, level by level, the blob's root last; a blob of one leaf is that leaf."""
+    level = list(leaves) or [leaf(b"")]
+    nodes = [] if len(level) > 1 else level
+    while len(level) > 1:
+        level = [_parent(level[at : at + MAX_LINKS]) for at in range(0, len(level), MAX_LINKS)]
+        nodes += level
+    return nodes
+
+
+def _parent(children: list[Node]) -> Node:
     """The UnixFS file node over `children`; a single child is wrapped too, so all leaves lie at one depth."""
     file_size = sum(child.file_size for child in children)
     unixfs = b"\x08\x02\x18" + _varint(file_size)
@@ -93,7 +113,7 @@ def _parent(children: list[_Node]) -> _Node:
     )
     block = links + _field(0x0A, unixfs)
     dag_size = len(block) + sum(child.dag_size for child in children)
-    return _Node(Cid(hashlib.sha256(block).digest(), DAG_PB), file_size, dag_size)
+    return Node(Cid(hashlib.sha256(block).digest(), DAG_PB), file_size, dag_size, block)
 
 
 def _field(tag: int, value: bytes) -> bytes:

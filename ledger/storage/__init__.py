@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ledger.cid import Cid
+from ledger.cid import CHUNK, RAW, Cid, leaf, tree
+from ledger.errors import BlobMismatchedError, BlobTooLargeError
+
+
+class Blob(Protocol):
+    """A stored blob that is open to be read; nothing of it is verified yet."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are stored, as far as the store can tell."""
+
+    def leaf(self, number: int) -> bytes:
+        """The bytes from ``number * CHUNK``: ``CHUNK`` of them, or what is left. Safe to call from several threads.
+
+        Raises:
+            OSError: If they cannot be read.
+            BlobMissingError: If they are not there.
+            BlobMismatchedError: If what is there is something else.
+        """
 
 
 class Store(Protocol):
@@ -12,6 +31,13 @@ class Store(Protocol):
 
     def put(self, blob: bytes) -> Cid:
         """Keep a blob and return its CID, computed from its bytes."""
+
+    def open(self, cid: Cid) -> AbstractContextManager[Blob]:
+        """A blob's bytes as they are stored, for readers that verify for themselves.
+
+        Raises:
+            BlobMissingError: If it is not there; also where a part of it turns out to be missing.
+        """
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
         """The blob that `cid` names, verified.
@@ -36,3 +62,26 @@ class Store(Protocol):
 
     def has(self, cid: Cid) -> bool:
         """Whether something is stored under `cid`; only `get` and `verify` look at it."""
+
+
+def read(blob: Blob, cid: Cid, limit: int | None) -> bytes:
+    """The bytes of an open blob, verified; see `Store.get`."""
+    if limit is not None and blob.size > limit:
+        verify(blob, cid)
+        raise BlobTooLargeError(cid, blob.size, limit)
+    chunks = [blob.leaf(number) for number in _leaves(blob, cid)]
+    if tree([leaf(chunk) for chunk in chunks])[-1].cid != cid:
+        raise BlobMismatchedError(cid)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def verify(blob: Blob, cid: Cid) -> None:
+    """Check the bytes of an open blob; see `Store.verify`."""
+    if tree([leaf(blob.leaf(number)) for number in _leaves(blob, cid)])[-1].cid != cid:
+        raise BlobMismatchedError(cid)
+
+
+def _leaves(blob: Blob, cid: Cid) -> range:
+    if cid.codec == RAW and blob.size > CHUNK:
+        raise BlobMismatchedError(cid)  # no blob of that size has such a CID: what is there need not be read
+    return range(max(1, -(-blob.size // CHUNK)))

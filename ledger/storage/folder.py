@@ -6,11 +6,15 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.cid import CHUNK, RAW, Cid, cid_of, cid_of_chunks
-from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
+from ledger.cid import CHUNK, Cid, cid_of
+from ledger.errors import BlobMissingError
+from ledger.storage import Blob, read, verify
 
 
 class FolderStore:
@@ -41,28 +45,24 @@ class FolderStore:
             os.close(folder)
         return cid
 
-    def get(self, cid: Cid, limit: int | None = None) -> bytes:
-        """See `Store.get`."""
+    @contextmanager
+    def open(self, cid: Cid) -> Iterator[Blob]:
+        """See `Store.open`."""
         try:
             with open_regular(self.path(cid)) as file:
-                size = os.fstat(file.fileno()).st_size
-                if limit is not None and size > limit:
-                    _verify(file, cid)
-                    raise BlobTooLargeError(cid, size, limit)
-                blob = file.read(size + 1)
+                yield _File(file.fileno(), os.fstat(file.fileno()).st_size)
         except OSError as error:
             raise BlobMissingError(cid, str(error.strerror)) from None
-        if cid_of(blob) != cid:
-            raise BlobMismatchedError(cid)
-        return blob
+
+    def get(self, cid: Cid, limit: int | None = None) -> bytes:
+        """See `Store.get`."""
+        with self.open(cid) as blob:
+            return read(blob, cid, limit)
 
     def verify(self, cid: Cid) -> None:
         """See `Store.verify`."""
-        try:
-            with open_regular(self.path(cid)) as file:
-                _verify(file, cid)
-        except OSError as error:
-            raise BlobMissingError(cid, str(error.strerror)) from None
+        with self.open(cid) as blob:
+            verify(blob, cid)
 
     def has(self, cid: Cid) -> bool:
         """See `Store.has`."""
@@ -86,7 +86,10 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def _verify(file: BinaryIO, cid: Cid) -> None:
-    oversized = cid.codec == RAW and os.fstat(file.fileno()).st_size > CHUNK
-    if oversized or cid_of_chunks(iter(lambda: file.read(CHUNK), b"")) != cid:
-        raise BlobMismatchedError(cid)
+@dataclass(frozen=True)
+class _File:
+    descriptor: int
+    size: int
+
+    def leaf(self, number: int) -> bytes:
+        return os.pread(self.descriptor, CHUNK, number * CHUNK)
