@@ -72,7 +72,13 @@ def extend(head: bytes, entry: Entry) -> bytes:
 
 def fact_data(fact: Fact) -> bytes:
     """What the fact's event has as data, its fields as ABI words; `fact_of` reads it back."""
-    return b"".join(codec.words(getattr(fact, name)) for name, codec in _codecs(type(fact)).items())
+    return words(fact, *_codecs(type(fact)))
+
+
+def words(fact: Fact, *fields: str) -> bytes:
+    """Some fields of a fact as ABI words, in the order given."""
+    codecs = _codecs(type(fact))
+    return b"".join(codecs[name].words(getattr(fact, name)) for name in fields)
 
 
 def fact_of(kind: bytes, data: bytes) -> Fact:
@@ -149,8 +155,7 @@ class _Codec:
 
 
 def _codecs(fact: type[Fact]) -> dict[str, _Codec]:
-    hints = _HINTS[fact]
-    return {field.name: _CODECS[hints[field.name]] for field in dataclasses.fields(fact)}
+    return _FIELDS[fact]
 
 
 def _integer(value: int) -> bytes:
@@ -281,6 +286,7 @@ _CODECS: dict[Any, _Codec] = {
         _reader(ErasureReason),
     ),
 }
-_HINTS: dict[type[Fact], dict[str, Any]] = {
-    fact: {name: hint for name, hint in get_type_hints(fact).items() if name != "FIELDS"} for fact in FACTS.values()
+_FIELDS: dict[type[Fact], dict[str, _Codec]] = {
+    fact: {field.name: _CODECS[get_type_hints(fact)[field.name]] for field in dataclasses.fields(fact)}
+    for fact in FACTS.values()
 }

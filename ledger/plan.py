@@ -59,6 +59,7 @@ class Plan(Document):
         approvals: The approvals that release the model.
         rejections: The most rejections with which it can be released.
         participants_attest: Whether participants may attest too, beside auditors.
+        public_quality: Whether the reports of attestations say in public how good the model is.
     """
 
     TITLE: ClassVar[str] = "plan"
@@ -75,6 +76,7 @@ class Plan(Document):
     approvals: Annotated[int, Field(ge=0, lt=1 << 16)]
     rejections: Annotated[int, Field(ge=0, lt=1 << 16)] = 0
     participants_attest: bool = False
+    public_quality: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -70,12 +70,14 @@ def cast(
             return sites, aggregator
 
 
-def tamper(cheat: Cheat | None, store: FolderStore, entries: Sequence[Entry], round_: int) -> list[Entry]:
+def tamper(
+    cheat: Cheat | None, store: FolderStore, entries: Sequence[tuple[Entry, bytes]], round_: int
+) -> list[tuple[Entry, bytes]]:
     """What store and node do to the victim's update of a round afterwards; returns the entries that the node shows."""
-    facts = [entry.fact for entry in entries]
+    facts = [entry.fact for entry, _ in entries]
     victims = {fact.member for fact in facts if isinstance(fact, MemberAdmitted) and fact.name == VICTIM}
     shown = []
-    for entry in entries:
+    for entry, head in entries:
         fact = entry.fact
         if isinstance(fact, UpdateRecorded) and fact.round == round_ and fact.member in victims:
             if cheat is Cheat.STORAGE:
@@ -85,5 +87,5 @@ def tamper(cheat: Cheat | None, store: FolderStore, entries: Sequence[Entry], ro
                 path.write_bytes(blob)
             if cheat is Cheat.NODE:
                 continue
-        shown.append(entry)
+        shown.append((entry, head))
     return shown

@@ -7,10 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger.audit.evidence import write_atomically, write_folder
+from ledger.audit.observe import observe
 from ledger.chain.contract import LedgerContract
 from ledger.cid import Cid
 from ledger.errors import UsageError
@@ -21,7 +22,7 @@ from participant.hospital import Hospital, total
 from participant.training import initial
 
 CHEATED_ROUND = 3
-FILES = {"blobs", "entries.jsonl", "ledger.json", "summary.json"}
+FILES = {"artifact.json", "blobs", "code.hex", "entries.jsonl", "ledger.json", "summary.json", "transactions.jsonl"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ def run(demo: Demo, on_round: Callable[[RoundResult], None] = lambda _: None) ->
             results.append(federation.play(demo.order, sites, aggregator))
             on_round(results[-1])
         outcome = Outcome(federation.contract.head(), results, baselines(demo.seed, demo.rounds))
-        entries = tamper(demo.cheat, federation.store, federation.contract.entries(), cheated)
-        write_folder(folder, federation.contract.genesis, entries, outcome.head)
-        write_atomically(folder / "summary.json", _summary(demo, federation.contract, outcome))
+        evidence = observe(federation.contract, federation.store)
+        shown = tamper(demo.cheat, federation.store, evidence.entries, cheated)
+        write_folder(folder, replace(evidence, entries=tuple(shown)))
+        write_atomically(folder / "summary.json", _summary(demo, federation.contract, outcome).encode())
     return outcome
 
 

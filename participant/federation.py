@@ -43,6 +43,7 @@ PLAN = Plan(
     window=3600,
     quorum=3,
     approvals=1,
+    public_quality=True,
 )
 
 Order = Callable[[list[str]], list[str]]
@@ -133,8 +134,9 @@ class Federation:
         for name in order(list(sites)):
             sites[name].answer()
         aggregator.publish(aggregator.propose())
-        if isinstance(self.contract.history().rounds[number].ended, RoundSettled):
-            attest(self.contract, self.store, self._auditor, number)
+        if isinstance(ended := self.contract.history().rounds[number].ended, RoundSettled):
+            quality = {"auc": self._auc(decode_model(self.store.get(ended.model), PLAN).tensors)["overall"]}
+            attest(self.contract, self.store, self._auditor, number, quality)
         return self._result(number)
 
     def _result(self, number: int) -> RoundResult:

@@ -17,15 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import requests
-import solcx
-from solcx.exceptions import SolcNotInstalled
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ledger.chain.compiler import SOLC_VERSION, compile_contract, native_compiler
+from ledger.errors import UnavailableError
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTIFACT = ROOT / "ledger" / "chain" / "FederatedLedger.json"
 NPM_COMPILER = ROOT / "scripts" / "tools" / "solc.js"
 
-SOLC_VERSION = "0.8.30"
 SETTINGS: dict[str, Any] = {
     # Every chain that a consortium may run today knows Cancun; solc's own default is newer.
     "evmVersion": "cancun",
@@ -39,41 +39,26 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def native_compiler() -> Path | None:
-    """The compiler that py-solc-x manages, fetched if need be; None where it cannot be had."""
-    try:
-        return Path(solcx.install.get_executable(SOLC_VERSION))
-    except SolcNotInstalled:
-        pass
-    try:
-        solcx.install_solc(SOLC_VERSION)
-    except (requests.RequestException, OSError):
-        return None
-    return Path(solcx.install.get_executable(SOLC_VERSION))
-
-
 def npm_compiler() -> Path | None:
     """The compiler from npm; None where Node or the npm package is missing."""
     installed = (NPM_COMPILER.parent / "node_modules" / "solc").is_dir()
     return NPM_COMPILER if installed and shutil.which("node") else None
 
 
-def compile_contract(compiler: Path) -> str:
+def artifact_text(compiler: Path) -> str:
     """Compile with `compiler` and return the artifact's text."""
     sources = {
         path.name: {"content": path.read_text(encoding="utf-8")} for path in sorted((ROOT / "contracts").glob("*.sol"))
     }
-    output = solcx.compile_standard(
-        {"language": "Solidity", "sources": sources, "settings": SETTINGS}, solc_binary=compiler
-    )
-    contract = output["contracts"]["FederatedLedger.sol"]["FederatedLedger"]
-    settings = {key: value for key, value in SETTINGS.items() if key != "outputSelection"}
+    source = {"language": "Solidity", "sources": sources, "settings": SETTINGS}
+    compiled = compile_contract(source, compiler)
     artifact = {
         "contract": "FederatedLedger",
-        "compiler": {"solc": SOLC_VERSION, "settings": settings},
-        "abi": contract["abi"],
-        "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
-        "runtimeBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "compiler": {"solc": SOLC_VERSION},
+        "input": source,
+        "abi": compiled["abi"],
+        "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
+        "runtimeBytecode": "0x" + compiled["evm"]["deployedBytecode"]["object"],
     }
     return json.dumps(artifact, indent=1) + "\n"
 
@@ -83,7 +68,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     arguments = parser.parse_args()
 
-    compiler = native_compiler() or npm_compiler()
+    try:
+        compiler: Path | None = native_compiler()
+    except UnavailableError:
+        compiler = npm_compiler()
     if compiler is None:
         print(
             f"No solc {SOLC_VERSION}: its download host cannot be reached, and the npm one is not installed.\n"
@@ -91,7 +79,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 3
-    artifact = compile_contract(compiler)
+    artifact = artifact_text(compiler)
     if not arguments.check:
         ARTIFACT.write_text(artifact, encoding="utf-8")
         print(f"{ARTIFACT.relative_to(ROOT)} written, compiled by {compiler}")

@@ -1,6 +1,7 @@
 """A small federation on a real (embedded) chain and a real folder, for tests that need a history."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from eth_hash.auto import keccak
 from ledger.aggregator import Aggregator
 from ledger.audit.attest import attest
 from ledger.audit.evidence import write_folder
+from ledger.audit.observe import observe
 from ledger.chain.contract import LedgerContract
-from ledger.chain.embedded import EmbeddedChain
+from ledger.chain.signing import sign_acceptance, sign_update
 from ledger.cid import Cid
-from ledger.facts import AbortReason, Role
+from ledger.facts import AbortReason, ErasureReason, Role
 from ledger.plan import Plan, TensorSpec, Training
 from ledger.storage.folder import FolderStore
 from ledger.updates import MODEL_HEADER, Array, Place, encode, update_header
+from tests.chains import Chain, Embedded
 
 SCHEMA = {"bias": TensorSpec(dtype="F16", shape=[3]), "weight": TensorSpec(dtype="F32", shape=[2, 2])}
 PLAN = Plan(
@@ -37,9 +40,9 @@ def tensors(value: float) -> dict[str, Array]:
 class World:
     """Members 1.. are participants, then the aggregator, then the auditor."""
 
-    def __init__(self, folder: Path, participants: int = 3) -> None:
+    def __init__(self, folder: Path, participants: int = 3, chain: Chain | None = None) -> None:
         self.folder = folder
-        self.chain = EmbeddedChain()
+        self.chain = chain or Embedded()
         self.store = FolderStore(folder / "blobs")
         self.governor = self.account("governor")
         self.contract = LedgerContract.deploy(self.chain.web3, self.governor, self.store.put(b"# Charter\n"))
@@ -71,23 +74,73 @@ class World:
         self.contract.post_update(self.participants[member - 1], self.place().round, cid, examples)
         return cid
 
+    def relay(self, member: int, blob: bytes, sender: LocalAccount, examples: int = 10) -> Cid:
+        """A member signs its update, and another carries it."""
+        cid, history = self.store.put(blob), self.contract.history()
+        known = history.rounds[history.latest_round]
+        account = self.participants[member - 1]
+        signed = sign_update(account, history.genesis, known.number, known.opening_head, cid, examples)
+        self.contract.relay_updates(sender, known.number, [signed])
+        return cid
+
     def settle(self) -> None:
         self.aggregator.publish(self.aggregator.propose())
 
     def attest(self) -> None:
         attest(self.contract, self.store, self.auditor, self.place().round)
 
+    def snapshot(self) -> object:
+        return self.chain.snapshot()
+
+    def revert(self, snapshot: object) -> object:
+        """Go back to a snapshot, and make one of it again: each can be used once."""
+        self.chain.revert(snapshot)
+        self.contract = LedgerContract.attach(self.chain.web3, self.contract.address)
+        self.aggregator = replace(self.aggregator, contract=self.contract)
+        return self.snapshot()
+
     def write(self) -> Path:
         """The folder that an audit reads."""
-        write_folder(self.folder, self.contract.genesis, self.contract.entries(), self.contract.head())
+        write_folder(self.folder, observe(self.contract, self.store))
         return self.folder
 
 
-def every_kind_of_entry(folder: Path) -> World:
-    """Round 1 approved; 2 aborted for lack of a quorum; 3 with one update excluded, approved; 4 cancelled; 5 open."""
-    world = World(folder)
+CHARTER_2 = b"""# Charter, version 2
+
+```fedledger-limits
+{"min_quorum": 2, "min_approvals": 1, "max_update_bytes": 4096}
+```
+"""
+
+
+def every_kind_of_entry(folder: Path, chain: Chain | None = None) -> World:
+    """A ledger whose members, governor and charter change; then five rounds.
+
+    Round 1 approved, one update relayed; 2 aborted for lack of a quorum; 3 with one update excluded, approved, and the
+    excluded one recorded as erased; 4 cancelled; 5 open.
+    """
+    world = World(folder, chain=chain)
+    contract, charter = world.contract, world.store.put(CHARTER_2)
+    governor = world.account("next governor")
+    contract.offer_governance(world.governor, governor.address)
+    contract.take_governance(governor)
+    world.governor = governor
+    contract.admit(governor, world.account("suspended").address, Role.PARTICIPANT, "Suspended")
+    contract.change_roles(governor, 6, Role(0))
+    rotated, replaced = world.account("participant 2, rotated"), world.account("auditor, replaced")
+    contract.offer_account(world.participants[1], rotated.address)
+    contract.take_account(rotated, 2)
+    contract.replace_account(governor, 5, replaced.address)
+    world.participants[1], world.auditor = rotated, replaced
+    contract.change_charter(governor, charter)
+    for account in [*world.participants[:2], world.aggregator.account, world.auditor]:
+        contract.accept(account, charter, keccak(account.address.encode()))
+    signed = sign_acceptance(world.participants[2], contract.genesis, charter, keccak(b"key"), 1)
+    contract.accept_signed(governor, signed)
+
     world.aggregator.open(PLAN)
-    for member in (3, 1, 2):
+    world.relay(3, world.update(3, tensors(3)), world.aggregator.account)
+    for member in (1, 2):
         world.post(member, world.update(member, tensors(member)))
     world.settle()
     world.attest()
@@ -100,12 +153,13 @@ def every_kind_of_entry(folder: Path) -> World:
     world.aggregator.open(PLAN)
     for member in (1, 2):
         world.post(member, world.update(member, tensors(member)))
-    world.post(3, b"garbage")
+    garbage = world.post(3, b"garbage")
     world.settle()
     world.attest()
+    contract.erase(world.participants[2], 3, 3, garbage.digest, ErasureReason.MISTAKE)
 
     number = world.aggregator.open(PLAN)
-    world.contract.abort(world.aggregator.account, number, world.contract.head(), AbortReason.CANCELLED)
+    contract.abort(world.aggregator.account, number, contract.head(), AbortReason.CANCELLED)
 
     world.aggregator.open(PLAN)
     world.post(1, world.update(1, tensors(0.5)))

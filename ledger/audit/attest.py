@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
@@ -31,8 +33,14 @@ class Examination:
     report: bytes
 
 
-def examine(history: History, store: Store, round_: int) -> Examination:
+def examine(history: History, store: Store, round_: int, quality: Mapping[str, float] | None = None) -> Examination:
     """Audit a round; nothing is recorded.
+
+    Args:
+        history: The ledger's.
+        store: Where its blobs are.
+        round_: The round's number.
+        quality: How good the auditor found the model, by measure, such as ``auc``; it stands in the report.
 
     Raises:
         UsageError: If there is no such round, or it has no settled model.
@@ -41,22 +49,29 @@ def examine(history: History, store: Store, round_: int) -> Examination:
         raise UsageError(f"there is no round {round_}: the newest is {history.latest_round}")
     if not isinstance(known.ended, RoundSettled):
         raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
-    outcome = audit_round(history, known, store)
-    findings = outcome.documents + outcome.settlement
+    findings = audit_round(history, known, store).findings
     verdict = worst(finding.verdict for finding in findings)
-    texts = [finding.text for finding in findings]
-    report = {
+    texts = [finding.sentence for finding in findings]
+    report: dict[str, Any] = {
         "kind": "report",
         **Place.of(history.genesis, known.opened).document(),
         "head": "0x" + history.head.hex(),
         "verdict": verdict.value,
         "findings": texts,
     }
+    if quality is not None:
+        report["quality"] = dict(quality)
     return Examination(verdict, texts, canonical(report))
 
 
-def attest(contract: LedgerContract, store: Store, auditor: LocalAccount, round_: int) -> Verdict:
-    """Audit a settled round and record the verdict: approved if verified, rejected if violated.
+def attest(
+    contract: LedgerContract,
+    store: Store,
+    auditor: LocalAccount,
+    round_: int,
+    quality: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Audit a settled round and record the verdict: approved if verified, rejected if violated; see `examine`.
 
     Returns:
         What the audit found; nothing is recorded where it is incomplete.
@@ -66,7 +81,7 @@ def attest(contract: LedgerContract, store: Store, auditor: LocalAccount, round_
         Refused: If the ledger does not take the attestation.
         ViolationError: If the node does not show the whole history.
     """
-    examined = examine(contract.history(), store, round_)
+    examined = examine(contract.history(), store, round_, quality)
     if examined.verdict is not Verdict.INCOMPLETE:
         approve = examined.verdict is Verdict.VERIFIED
         contract.attest(auditor, round_, approve, store.put(examined.report))

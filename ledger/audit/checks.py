@@ -1,224 +1,410 @@
-"""The audit: six checks over the evidence, each saying what it proves.
+"""The audit: nine checks over the evidence. What each proves, on whose word, and what it leaves open, is in `MEANINGS`.
 
-1. entries: the entries, refolded, give the head. Given a head known from elsewhere, no entry was dropped, repeated,
-   reordered or edited; with the source's own head alone, the history is consistent with itself.
-2. rules: every entry was allowed when it was recorded: membership, roles, windows, quorum, base models, approvals.
-   The same rules as the contract's (`ledger.rules`), so this does not rest on the chain having enforced it.
-3. blobs: every blob that the entries name is there (missing: not checked) and is what its CID says (if not: altered).
-4. documents: every plan fits its round, every base model fits its plan, and every manifest accounts for every
-   update of its round exactly once.
-5. settlement: settling every round again gives the recorded model and manifest, byte for byte, and every exclusion is
-   true. An update excluded as `unavailable` is the aggregator's claim and is listed as such.
-6. objections: rejections, erasures, and aborted rounds that had updates, whoever won; listed, not judged.
+1. ledger: the source is the ledger that it claims to be, and its code is the shipped contract.
+2. entries: the entries are complete and untouched up to a head that is known from elsewhere.
+3. authors: every entry is what its author signed.
+4. receipts: everything that members remember lies on this history.
+5. rules: every entry was allowed when it was recorded, and every plan is within the charter's limits.
+6. blobs: every blob is there, and is what its CID says.
+7. documents: every plan, base model and manifest says what it must, and every exclusion is true.
+8. settlement: settling every round again gives the recorded model, byte for byte.
+9. objections: rejections, erasures and aborted rounds are listed, whoever won.
 
-Reports of attestations are hashed like every blob; what they say is for people.
-What no check proves: that a site trained honestly on honest data, or that a history goes on beyond its head.
+No check stops at its first finding, and no finding stops another check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+import ledger.facts as facts
+from ledger.audit.authors import OPERATORS, Authors
 from ledger.audit.evidence import Evidence
-from ledger.audit.report import Check, Finding, Report, incomplete, noted, violated
-from ledger.audit.rounds import RoundAudit, audit_round, who
+from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
+from ledger.audit.overview import Overview
+from ledger.audit.places import party, place, references
+from ledger.audit.report import Check, Finding, Meaning, Report, Scope, incomplete, noted, violated
+from ledger.audit.rounds import Erasure, RoundAudit, audit_round
+from ledger.charter import Limits, limits_of
 from ledger.cid import Cid
-from ledger.entries import Entry, extend
-from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, ViolationError
-from ledger.facts import (
-    AttestationRecorded,
-    CharterChanged,
-    GenesisRecorded,
-    RoundAborted,
-    RoundOpened,
-    RoundSettled,
-    UpdateRecorded,
-)
+from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, UsageError, ViolationError
+from ledger.facts import Role
 from ledger.history import History
 from ledger.rules import check
 from ledger.settlement import self_test
+from ledger.storage import Store
+
+MEANINGS = (
+    Meaning(
+        1,
+        "ledger",
+        "the source is the ledger that it claims to be, and its code is the shipped contract",
+        "that the address is the ledger's: yours (--ledger); that this code stands there: the source's, or the block's "
+        "whose hash you trust (--block-hash)",
+        "that the contract's source does what it says: read it, or compile it yourself (--recompile)",
+    ),
+    Meaning(
+        2,
+        "entries",
+        "the entries are complete and untouched up to a head that is known from elsewhere",
+        "whoever gave that head: see what it rests on; with none, the source's own",
+        "whether the history goes on beyond that head",
+    ),
+    Meaning(
+        3,
+        "authors",
+        "every entry is what its author signed",
+        "nobody's: signatures are verified",
+        "who held the key; what a contract that acts for a member (a Safe) checked",
+    ),
+    Meaning(
+        4,
+        "receipts",
+        "everything that members remember lies on this history",
+        "the members whose receipts were given",
+        "what nobody remembered",
+    ),
+    Meaning(
+        5,
+        "rules",
+        "every entry was allowed when it was recorded, and every plan is within the charter's limits",
+        "nobody's: the contract's rules are replayed; times are the chain's",
+        "that the chain's times are true",
+    ),
+    Meaning(
+        6,
+        "blobs",
+        "every blob is there, and is what its CID says",
+        "nobody's: blobs are hashed",
+        "that erased blobs have no copies",
+    ),
+    Meaning(
+        7,
+        "documents",
+        "every plan, base model and manifest says what it must, and every exclusion is true",
+        "nobody's: they are read and derived again; `unavailable` is the aggregator's claim",
+        "that an update which was claimed unavailable was so",
+    ),
+    Meaning(
+        8,
+        "settlement",
+        "settling every round again gives the recorded model, byte for byte",
+        "nobody's: it is computed again",
+        "that a site trained honestly, on honest data, on as many examples as it says",
+    ),
+    Meaning(
+        9,
+        "objections",
+        "rejections, erasures and aborted rounds are listed, whoever won",
+        "the members who recorded them",
+        "who was right",
+    ),
+)
 
 Progress = Callable[[str, int, int], None]
-"""Called with a check's name, how much of it is done, and how much there is."""
+"""Called with what is being done, how much of it is done, and how much there is."""
 
 
-def audit(evidence: Evidence, head: bytes | None = None, progress: Progress = lambda *_: None) -> Report:
-    """Run all checks; none stops at the first finding.
+@dataclass(frozen=True)
+class Asked:
+    """How much an audit is to look at.
+
+    Attributes:
+        rounds: Only the blobs of these rounds; None for all.
+        share: Only those of this share of the rounds, chosen by chance; between 0 and 1.
+        since: Only those of rounds in which something was recorded after this head (32 bytes).
+    """
+
+    rounds: Collection[int] | None = None
+    share: float | None = None
+    since: bytes | None = None
+
+
+def audit(
+    evidence: Evidence,
+    claims: Claims | None = None,
+    asked: Asked | None = None,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Run all checks.
 
     Args:
         evidence: What a source shows.
-        head: A head known from elsewhere than this source (32 bytes).
+        claims: What is known from elsewhere.
+        asked: How much to look at; everything if not given.
         progress: Told how far it is.
 
     Raises:
         UnavailableError: If this machine's arithmetic cannot be relied on.
+        UsageError: If the rounds asked for are none of this history.
     """
     self_test()
-    history, refusals = _replay(evidence)
-    rounds: dict[int, RoundAudit] = {}
-    for number, known in history.rounds.items():
-        progress("settlement", len(rounds), len(history.rounds))
-        rounds[number] = audit_round(history, known, evidence.store)
-    ended = sum(known.ended is not None for known in history.rounds.values())
-    checks = (
-        _check_entries(evidence, history, head),
-        Check("rules", f"the contract's rules replayed over {len(evidence.entries)} entries", tuple(refusals)),
-        _check_blobs(evidence, history, rounds, progress),
-        Check(
-            "documents",
-            f"plans, base models and manifests of {len(rounds)} rounds",
-            tuple(finding for outcome in rounds.values() for finding in outcome.documents),
-        ),
-        Check(
-            "settlement",
-            f"{ended} ended rounds, settled again and compared byte for byte",
-            tuple(finding for outcome in rounds.values() for finding in outcome.settlement),
-        ),
-        _check_objections(history),
+    claims, asked = claims or Claims(), asked or Asked()
+    replayed = _Replay(evidence, progress)
+    history = replayed.history
+    entries, grounds = check_entries(evidence, claims, history, replayed.heads)
+    scope = _scope(replayed, asked)
+    charters = _Charters(evidence.store, replayed.charters)
+    audits: dict[int, RoundAudit] = {}
+    chosen = [known for number, known in history.rounds.items() if scope.rounds is None or number in scope.rounds]
+    for known in chosen:
+        progress("settling again", len(audits), len(chosen))
+        limits, erasures = charters.limits(known.charter_version), replayed.erasures_in(known.number)
+        audits[known.number] = audit_round(history, known, evidence.store, limits, erasures)
+    rules = [*replayed.refusals, *charters.findings, *_each(audits, "limits")]
+    ended = sum(known.ended is not None for known in chosen)
+    results: tuple[tuple[str, list[Finding]], ...] = (
+        check_code(evidence, claims),
+        entries,
+        (f"{replayed.authors.proven} of {len(evidence.entries)} entries by a signature", replayed.unproven()),
+        check_receipts(evidence, claims, replayed.heads),
+        (f"the contract's rules replayed over {len(evidence.entries)} entries", rules),
+        _check_blobs(replayed, audits, scope, progress),
+        (f"plans, base models and manifests of {len(audits)} rounds", _each(audits, "documents")),
+        (f"{ended} ended rounds, settled again and compared byte for byte", _each(audits, "settlement")),
+        _check_objections(replayed),
     )
-    updates = sum(isinstance(entry.fact, UpdateRecorded) for entry, _ in evidence.entries)
-    return Report(history.head, len(rounds), updates, checks)
+    checks = tuple(
+        Check(meaning, summary, tuple(findings)) for meaning, (summary, findings) in zip(MEANINGS, results, strict=True)
+    )
+    updates = sum(isinstance(entry.fact, facts.UpdateRecorded) for entry, _ in evidence.entries)
+    overview = replayed.overview
+    return Report(
+        evidence.genesis,
+        history.head,
+        len(evidence.entries),
+        len(history.rounds),
+        updates,
+        checks,
+        grounds,
+        scope,
+        overview.members(history),
+        overview.timeline(history, evidence, audits),
+    )
 
 
 def unreadable(error: FedledgerError) -> Report:
     """The report on a source that cannot be read at all."""
     finding = violated if isinstance(error, ViolationError) else incomplete
-    return Report(None, 0, 0, (Check("source", "the source is read", (finding(str(error)),)),))
+    check_one = Check(MEANINGS[0], "the source is read", (finding(str(error)),))
+    return Report(None, None, 0, 0, 0, (check_one,))
 
 
-def _replay(evidence: Evidence) -> tuple[History, list[Finding]]:
-    history = History(evidence.genesis)
-    refusals = []
-    for entry, _ in evidence.entries:
-        try:
-            check(history, entry.fact, entry.time)
-        except Refused as refused:
-            refusals.append(
-                violated(f"{_describe(history, entry)}: the rules do not allow it: {refused.name}: {refused}")
-            )
-        history.record(entry)
-    return history, refusals
+def _each(audits: Mapping[int, RoundAudit], name: str) -> list[Finding]:
+    return [finding for one in audits.values() for finding in getattr(one, name)]
 
 
-def _check_entries(evidence: Evidence, history: History, head: bytes | None) -> Check:
-    findings = [violated(f"{text}: it was altered") for text in evidence.unreadable]
-    before, block, time = evidence.genesis.head(), 0, 0
-    all_indexes = {entry.index for entry, _ in evidence.entries}
-    seen: set[int] = set()
-    for entry, shown in evidence.entries:
-        if entry.index in seen:
-            findings.append(violated(f"{_describe(history, entry)}: it stands there a second time"))
-        elif entry.index > 0 and entry.index - 1 not in seen:
-            lost = "is missing" if entry.index - 1 not in all_indexes else "is not in its place"
-            findings.append(violated(f"entry {entry.index - 1} {lost} before {_describe(history, entry)}"))
-        elif extend(before, entry) != shown:
-            findings.append(
-                violated(f"{_describe(history, entry)}: it does not lead from the head before it to the head after it")
-            )
-        if entry.block < block or entry.time < time or (entry.block == block and entry.time != time):
-            findings.append(violated(f"{_describe(history, entry)}: block and time do not follow those before it"))
-        seen.add(entry.index)
-        before, block, time = shown, entry.block, entry.time
-    expected = evidence.head if head is None else head
-    whose = "the head that the source itself records" if head is None else "the head given"
-    if history.head != expected:
-        findings.append(
-            violated(
-                f"{len(evidence.entries)} entries refold to head 0x{history.head.hex()}, {whose} is "
-                f"0x{expected.hex()}: an entry was dropped, repeated, reordered or edited, or it is another history"
-            )
-        )
-    elif head is None:
-        findings.append(
-            noted("the history is consistent with itself; compare the head with one known from elsewhere (--head)")
-        )
-    if head is not None and evidence.head != head:
-        findings.append(violated(f"the source records 0x{evidence.head.hex()} as its head, the head given is another"))
-    return Check("entries", f"{len(evidence.entries)} entries refolded and compared with {whose}", tuple(findings))
+# ---------------------------------------------------------------------- replay
 
 
-def _check_blobs(evidence: Evidence, history: History, rounds: Mapping[int, RoundAudit], progress: Progress) -> Check:
-    roles: dict[Cid, dict[str, None]] = {evidence.genesis.charter: {"charter, version 1": None}}
-    claimed: set[str] = set()
-    for entry, _ in evidence.entries:
-        for cid, role in _references(history, entry):
-            roles.setdefault(cid, {})[role] = None
-            match entry.fact:
-                case UpdateRecorded() as fact if fact.round in rounds and fact.member in rounds[fact.round].claimed:
-                    claimed.add(role)
-    findings: list[Finding] = []
-    for done, cid in enumerate(roles):
-        progress("blobs", done, len(roles))
-        named = f"blob {cid} ({', '.join(roles[cid])})"
-        try:
-            evidence.store.verify(cid)
-        except BlobMissingError:
-            if roles[cid].keys() <= claimed:
-                findings.append(noted(f"{named} is missing, as the round's manifest claims that it was"))
+@dataclass
+class _Named:
+    """What is to be said of a blob: every place that names it."""
+
+    places: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rounds: set[int] = field(default_factory=set)
+    always: bool = False
+
+
+class _Replay:
+    """The entries, one after another: what the rules say to each, who is its author, and what it names."""
+
+    def __init__(self, evidence: Evidence, progress: Progress) -> None:
+        self.evidence = evidence
+        self.history = history = History(evidence.genesis)
+        self.authors = Authors(evidence.genesis.ledger, evidence.genesis.chain_id, evidence.sent)
+        self.overview = Overview()
+        self.heads: list[bytes] = []
+        self.refusals: list[Finding] = []
+        self.charters: dict[int, Cid] = {1: evidence.genesis.charter}
+        self.erasures: list[Erasure] = []
+        self.last_of: dict[int, int] = {}
+        self.blobs: dict[Cid, _Named] = {evidence.genesis.charter: _Named({"charter, version 1": {}}, always=True)}
+        self._unproven: list[Finding] = []
+        for done, (entry, _) in enumerate(evidence.entries):
+            if done % 256 == 0:
+                progress("replaying entries", done, len(evidence.entries))
+            try:
+                check(history, entry.fact, entry.time)
+            except Refused as refused:
+                text = f"the rules do not allow {type(entry.fact).__name__}: {refused.name}: {refused}"
+                self.refusals.append(violated(text, by=OPERATORS, **place(history, entry)))
+            if evidence.sent:
+                self._unproven += self.authors.examine(history, entry)
+            self._note(entry.fact, entry.index, entry.block)
+            history.record(entry)
+            self.heads.append(history.head)
+            self.overview.see(history, entry)
+
+    def unproven(self) -> list[Finding]:
+        """What check 3 finds."""
+        if not self.evidence.sent and self.evidence.entries:
+            return [incomplete("the source has no signed transactions: who is the author of the entries is not shown")]
+        return self._unproven + self.authors.through_contracts()
+
+    def erasures_in(self, round_: int) -> dict[bytes, Erasure]:
+        """Erasures of this round's updates, by digest."""
+        return {erasure.fact.digest: erasure for erasure in self.erasures if erasure.fact.round == round_}
+
+    def _note(self, fact: facts.Fact, index: int, block: int) -> None:
+        history, number = self.history, getattr(fact, "round", None)
+        if number is not None:
+            self.last_of[number] = index
+        if isinstance(fact, facts.CharterChanged):
+            self.charters[fact.version] = fact.charter
+        if isinstance(fact, facts.ErasureRecorded) and (known := history.rounds.get(fact.round)) is not None:
+            update = known.updates.get(fact.member)
+            # The contract takes any digest: only a blob of the member's own update is erased by such a record.
+            if update is not None and fact.digest in (update.update.digest, update.key_blob):
+                approved = any(
+                    one.approve
+                    and Role.AUDITOR & history.accounts[history.members[member].account].roles_in(fact.round)
+                    for member, one in known.attestations.items()
+                    if member in history.members
+                )
+                self.erasures.append(Erasure(fact, index, approved))
+        member = getattr(fact, "member", None)
+        for cid, role in references(fact):
+            about = f"{role} of round {number}" if number is not None else role
+            if isinstance(fact, facts.CharterChanged):
+                about = f"charter, version {fact.version}"
+            if isinstance(fact, facts.UpdateRecorded | facts.AttestationRecorded):
+                about += f" by {party(history, fact.member)}"
+            named = self.blobs.setdefault(cid, _Named())
+            where = {"round": number, "entry": index, "block": block}
+            named.places[about] = where | ({"member": party(history, member)} if member is not None else {})
+            if number is None:
+                named.always = True
             else:
-                findings.append(incomplete(f"{named} is missing: ask its owner, the aggregator or a mirror for it"))
+                named.rounds.add(number)
+
+
+@dataclass
+class _Charters:
+    """The limits of each version of the charter, read once."""
+
+    store: Store
+    cids: Mapping[int, Cid]
+    findings: list[Finding] = field(default_factory=list)
+    _limits: dict[int, Limits | None] = field(default_factory=dict)
+
+    def limits(self, version: int) -> Limits | None:
+        if version not in self._limits:
+            self._limits[version] = self._read(self.cids.get(version))
+        return self._limits[version]
+
+    def _read(self, cid: Cid | None) -> Limits | None:
+        try:
+            return limits_of(self.store.get(cid)) if cid else None
+        except FedledgerError as error:
+            text = f"whether plans are within the charter's limits cannot be told: {error}"
+        except ValueError as error:
+            text = f"whether plans are within the charter's limits cannot be told: {error}"
+        self.findings.append(incomplete(text, cid=cid, by="the governor, who put it in force"))
+        return None
+
+
+def _scope(replayed: _Replay, asked: Asked) -> Scope:
+    """What is looked at, and what that leaves open."""
+    numbers = set(replayed.history.rounds)
+    if asked.rounds is None and asked.share is None and asked.since is None:
+        return Scope()
+    chosen = set(numbers)
+    left = []
+    if asked.rounds is not None:
+        if not set(asked.rounds) & numbers:
+            raise UsageError(
+                f"none of these rounds is in this history, which has rounds up to {max(numbers, default=0)}"
+            )
+        chosen &= set(asked.rounds)
+    if asked.since is not None:
+        genesis = replayed.evidence.genesis.head()
+        if asked.since != genesis and asked.since not in replayed.heads:
+            since = None  # check 2 says that this head is not on this history
+        else:
+            since = replayed.heads.index(asked.since) if asked.since != genesis else -1
+            chosen &= {number for number in numbers if replayed.last_of[number] > since}
+            left.append(f"entries up to {since} were audited before, by whoever says so")
+    if asked.share is not None:
+        count = max(1, round(len(chosen) * asked.share)) if chosen else 0
+        chosen = set(random.SystemRandom().sample(sorted(chosen), count))  # whoever cheats must not know which
+        left.append(f"the rounds were chosen by chance ({asked.share:.0%}): ask for the same ones with --rounds")
+    rest = len(numbers - chosen)
+    left.insert(0, f"the blobs of {rest} of {len(numbers)} rounds were not hashed, nor these rounds settled again")
+    return Scope(tuple(sorted(chosen)), asked.since, "; ".join(left))
+
+
+# -------------------------------------------------------------- checks 6 and 9
+
+
+def _check_blobs(
+    replayed: _Replay, audits: Mapping[int, RoundAudit], scope: Scope, progress: Progress
+) -> tuple[str, list[Finding]]:
+    store = replayed.evidence.store
+    hashed = set().union(*(one.hashed for one in audits.values()))
+    looked_at = {
+        cid: named
+        for cid, named in replayed.blobs.items()
+        if scope.rounds is None or named.always or named.rounds & set(scope.rounds)
+    }
+    erased: dict[bytes, Erasure] = {erasure.fact.digest: erasure for erasure in replayed.erasures}
+    findings: list[Finding] = []
+    for done, (cid, named) in enumerate(looked_at.items()):
+        progress("hashing blobs", done, len(looked_at))
+        if cid in hashed:
+            continue
+        try:
+            store.verify(cid)
+        except BlobMissingError:
+            findings.append(_missing(cid, named, audits, erased.get(cid.digest)))
         except BlobMismatchedError:
-            findings.append(violated(f"{named} is not what its CID says: the stored bytes were altered or cut short"))
-    return Check("blobs", f"{len(roles)} blobs hashed and compared with their CIDs", tuple(findings))
+            text = f"mismatched: the bytes stored as the {', the '.join(named.places)} are not what this CID says"
+            by = "whoever keeps this store: its author is bound by the CID"
+            findings.append(violated(text, cid=cid, by=by, **next(iter(named.places.values()))))
+    return f"{len(looked_at)} blobs hashed and compared with their CIDs", findings
 
 
-def _references(history: History, entry: Entry) -> Iterable[tuple[Cid, str]]:
-    """The blobs that an entry names, and as what."""
-    match entry.fact:
-        case CharterChanged() as fact:
-            yield fact.charter, f"charter, version {fact.version}"
-        case GenesisRecorded(model):
-            yield model, "genesis model"
-        case RoundOpened() as fact:
-            yield fact.plan, f"plan of round {fact.round}"
-            yield fact.base, f"base of round {fact.round}"
-        case UpdateRecorded() as fact:
-            yield fact.update, f"update of round {fact.round} by {who(history, fact.member)}"
-        case RoundSettled() as fact:
-            yield fact.model, f"model of round {fact.round}"
-            yield fact.manifest, f"manifest of round {fact.round}"
-        case RoundAborted(manifest=manifest) as fact:
-            if manifest is not None:
-                yield manifest, f"manifest of round {fact.round}"
-        case AttestationRecorded() as fact:
-            yield fact.report, f"report on round {fact.round} by {who(history, fact.member)}"
+def _missing(cid: Cid, named: _Named, audits: Mapping[int, RoundAudit], erasure: Erasure | None) -> Finding:
+    where: dict[str, Any] = {"cid": cid, **next(iter(named.places.values()))}
+    what = ", ".join(named.places)
+    if erasure is not None:
+        reason = erasure.fact.reason.name.lower()
+        text = f"erased by record: the {what} was erased by {erasure.fact.sender} ({reason}), entry {erasure.entry}"
+        return noted(text, **where) if erasure.approved else incomplete(text, **where)
+    claimed = [
+        one.get("member") is not None and one["round"] in audits and one["member"].id in audits[one["round"]].claimed
+        for one in named.places.values()
+    ]
+    if all(claimed):
+        return noted(f"missing, as the round's manifest claims that it was: the {what}", **where)
+    by = "whoever should keep it: ask its author, the aggregator or a mirror for it"
+    return incomplete(f"missing: the {what}", by=by, **where)
 
 
-def _check_objections(history: History) -> Check:
-    findings = []
+def _check_objections(replayed: _Replay) -> tuple[str, list[Finding]]:
+    history, findings = replayed.history, []
     for known in history.rounds.values():
+        where: dict[str, Any] = {"round": known.number}
         findings += [
-            noted(f"round {known.number}: {who(history, member)} rejected the model, report {attestation.report}")
+            noted("rejected the model", member=party(history, member), cid=attestation.report, **where)
             for member, attestation in known.attestations.items()
             if not attestation.approve
         ]
         findings += [
             noted(
-                f"round {known.number}: {erasure.sender} had 0x{erasure.digest.hex()} "
-                f"of {who(history, erasure.member)} erased ({erasure.reason.name.lower()})"
+                f"0x{erasure.digest.hex()} was recorded as erased ({erasure.reason.name.lower()})",
+                member=party(history, erasure.member),
+                by=erasure.sender,
+                **where,
             )
             for erasure in known.erasures
         ]
-        if isinstance(known.ended, RoundAborted) and known.updates:
-            by = who(history, known.ended.aggregator) if known.ended.aggregator else known.ended.sender
-            findings.append(
-                noted(
-                    f"round {known.number}: {by} aborted it "
-                    f"({known.ended.reason.name.lower()}) with {len(known.updates)} updates recorded"
-                )
-            )
-    return Check(
-        "objections", f"rejections, erasures and aborted rounds among {len(history.rounds)} rounds", tuple(findings)
-    )
-
-
-def _describe(history: History, entry: Entry) -> str:
-    fact = entry.fact
-    parts = [f"entry {entry.index}", type(fact).__name__]
-    if (round_ := getattr(fact, "round", None)) is not None:
-        parts.append(f"round {round_}")
-    for field in ("member", "aggregator"):
-        if (number := getattr(fact, field, None)) is not None:
-            parts.append(who(history, number))
-    parts += [str(cid) for cid, role in _references(history, entry) if not role.startswith("base")]
-    return ", ".join([*parts, f"block {entry.block}"])
+        if isinstance(known.ended, facts.RoundAborted) and known.updates:
+            ended = known.ended
+            by = str(party(history, ended.aggregator)) if ended.aggregator else ended.sender
+            reason = ended.reason.name.lower()
+            findings.append(noted(f"aborted ({reason}) with {len(known.updates)} updates recorded", by=by, **where))
+    return f"rejections, erasures and aborted rounds among {len(history.rounds)} rounds", findings

@@ -1,21 +1,27 @@
-"""What an audit looks at, and the folder that keeps it: ``ledger.json``, ``entries.jsonl`` and ``blobs/``."""
+"""What an audit looks at, and the folder that keeps it.
+
+The folder has ``ledger.json``, ``entries.jsonl``, ``transactions.jsonl``, ``code.hex``, ``proof.json`` (where the
+chain's node gave a storage proof), ``artifact.json`` (the compiled contract) and ``blobs/``. A bundle is the same
+folder in one file.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ledger.audit.proof import StorageProof
 from ledger.cid import Cid
 from ledger.documents import read_json
 from ledger.entries import (
     MAX_CHAIN_ID,
     Entry,
     Genesis,
-    extend,
     from_line,
     read_address,
     to_line,
@@ -26,6 +32,19 @@ from ledger.storage.folder import FolderStore, open_regular
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A transaction as it went to the chain.
+
+    Attributes:
+        raw: Its signed bytes.
+        gas: What it used, as the node says; None where that is not known. No check rests on it.
+    """
+
+    raw: bytes
+    gas: int | None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """A history as some source shows it; nothing in here is believed before it is checked.
 
@@ -33,8 +52,12 @@ class Evidence:
         genesis: What the first head should bind.
         head: The head that the source itself records (32 bytes).
         entries: The entries in the source's order, each with the head that the source shows after it.
-        unreadable: What the source shows in place of entries that cannot be read.
+        unreadable: What the source shows in place of something that can be read.
         store: Where the blobs are.
+        code: The code at the ledger's address, None where the source does not show it.
+        sent: The transactions that recorded the entries, by hash, as far as the source shows them.
+        proof: A storage proof of the head, None where the source has none.
+        artifact: The compiled contract that the source brings along, None where it does not.
     """
 
     genesis: Genesis
@@ -42,34 +65,61 @@ class Evidence:
     entries: tuple[tuple[Entry, bytes], ...]
     unreadable: tuple[str, ...]
     store: Store
+    code: bytes | None
+    sent: Mapping[str, Sent]
+    proof: StorageProof | None
+    artifact: bytes | None = None
 
 
-def write_folder(folder: Path, genesis: Genesis, entries: Iterable[Entry], head: bytes) -> None:
-    """Write all that an audit needs beside ``blobs/``.
+# ---------------------------------------------------------------------- writing
 
-    Args:
-        folder: The folder; its blobs are there already.
-        genesis: The ledger's.
-        entries: As the chain's node shows them.
-        head: From elsewhere than the node that showed the entries, where there is such a place.
-    """
-    text = "".join(line + "\n" for line in _lines(genesis, entries))
-    write_atomically(folder / "entries.jsonl", text)
+
+def files(evidence: Evidence) -> dict[str, bytes]:
+    """The folder's files beside ``blobs/``: the same evidence gives the same bytes."""
+    genesis = evidence.genesis
     described = {
         "chain_id": genesis.chain_id,
         "ledger": genesis.ledger,
         "governor": genesis.governor,
         "charter": str(genesis.charter),
-        "head": "0x" + head.hex(),
+        "head": _hex(evidence.head),
     }
-    write_atomically(folder / "ledger.json", json.dumps(described, indent=1) + "\n")
+    sent = [
+        {"transaction": transaction, "raw": _hex(one.raw), "gas_used": one.gas}
+        for transaction, one in evidence.sent.items()
+    ]
+    written = {
+        "ledger.json": json.dumps(described, indent=1) + "\n",
+        "entries.jsonl": "".join(to_line(entry, head) + "\n" for entry, head in evidence.entries),
+        "transactions.jsonl": "".join(json.dumps(row) + "\n" for row in sent),
+    }
+    if evidence.code is not None:
+        written["code.hex"] = _hex(evidence.code) + "\n"
+    if evidence.proof is not None:
+        proof = evidence.proof
+        nodes = {"account": [_hex(node) for node in proof.account], "storage": [_hex(node) for node in proof.storage]}
+        written["proof.json"] = json.dumps({"header": _hex(proof.header), **nodes}, indent=1) + "\n"
+    artifact = {} if evidence.artifact is None else {"artifact.json": evidence.artifact}
+    return artifact | {name: text.encode() for name, text in written.items()}
 
 
-def _lines(genesis: Genesis, entries: Iterable[Entry]) -> Iterator[str]:
-    head = genesis.head()
-    for entry in entries:
-        head = extend(head, entry)
-        yield to_line(entry, head)
+def write_folder(folder: Path, evidence: Evidence) -> None:
+    """Write all that an audit needs beside ``blobs/``, which are there already."""
+    for name, content in files(evidence).items():
+        write_atomically(folder / name, content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+# ---------------------------------------------------------------------- reading
 
 
 def read_folder(folder: Path) -> Evidence:
@@ -82,25 +132,69 @@ def read_folder(folder: Path) -> Evidence:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give the folder that the demo or an export left behind")
-    genesis, head = _read_ledger(_read(folder / "ledger.json"))
-    entries, unreadable = [], []
-    for number, line in enumerate(_read(folder / "entries.jsonl").removesuffix("\n").split("\n"), 1):
+
+    def file(name: str) -> bytes:
         try:
-            entries.append(from_line(line))
+            with open_regular(folder / name) as opened:
+                return opened.read()
+        except OSError as error:
+            why = f"{folder / name} is missing or cannot be read ({error.strerror}): get the folder again"
+            raise UnavailableError(why) from None
+
+    return read_evidence(file, FolderStore(folder / "blobs"))
+
+
+def read_evidence(file: Callable[[str], bytes], store: Store) -> Evidence:
+    """Read the folder's files.
+
+    Args:
+        file: Gives a file by its name, or raises `UnavailableError`.
+        store: The folder's blobs.
+
+    Raises:
+        UnavailableError: If ``ledger.json`` or ``entries.jsonl`` is missing.
+        ViolationError: If ``ledger.json`` is not what `files` writes.
+    """
+    genesis, head = _read_ledger(_text("ledger.json", file("ledger.json")))
+    unreadable: list[str] = []
+
+    def lines(name: str, read: Callable[[str], Any]) -> list[Any]:
+        found = []
+        text = _text(name, file(name)).removesuffix("\n")
+        for number, line in enumerate(text.split("\n") if text else [], 1):
+            try:
+                found.append(read(line))
+            except ValueError as error:
+                unreadable.append(f"line {number} of {name}: {error}")
+        return found
+
+    def optional(name: str, read: Callable[[str], Any]) -> Any:
+        try:
+            return read(_text(name, file(name)).strip())
+        except UnavailableError:
+            return None
         except ValueError as error:
-            unreadable.append(f"line {number} of entries.jsonl: {error}")
-    return Evidence(genesis, head, tuple(entries), tuple(unreadable), FolderStore(folder / "blobs"))
+            unreadable.append(f"{name}: {error}")
+            return None
 
-
-def _read(path: Path) -> str:
+    entries = lines("entries.jsonl", from_line)
     try:
-        with open_regular(path) as file:
-            return file.read().decode("utf-8")
-    except OSError as error:
-        why = f"{path} is missing or cannot be read ({error.strerror}): get the folder again"
-        raise UnavailableError(why) from None
+        sent = dict(lines("transactions.jsonl", _read_sent))
+    except UnavailableError:
+        sent = {}
+    code, proof = optional("code.hex", _unhex), optional("proof.json", _read_proof)
+    try:
+        artifact = file("artifact.json")
+    except UnavailableError:
+        artifact = None
+    return Evidence(genesis, head, tuple(entries), tuple(unreadable), store, code, sent, proof, artifact)
+
+
+def _text(name: str, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ViolationError(f"{path} is not text in UTF-8 ({error}): it was altered; get the folder again") from None
+        raise ViolationError(f"{name} is not text in UTF-8 ({error}): it was altered; get the source again") from None
 
 
 def _read_ledger(text: str) -> tuple[Genesis, bytes]:
@@ -117,12 +211,32 @@ def _read_ledger(text: str) -> tuple[Genesis, bytes]:
         )
         head = read_head(document["head"])
     except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ViolationError(f"ledger.json does not describe a ledger ({error}): get the folder again") from None
+        raise ViolationError(f"ledger.json does not describe a ledger ({error}): get the source again") from None
     return genesis, head
 
 
+def _read_sent(line: str) -> tuple[str, Sent]:
+    try:
+        row = read_json(line)
+        transaction, gas = row["transaction"], row["gas_used"]
+        if not re.fullmatch("0x[0-9a-f]{64}", transaction) or not (gas is None or type(gas) is int):
+            raise ValueError("its hash or its gas is none")
+        return transaction, Sent(_unhex(row["raw"]), gas)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a transaction's line: {error!r}") from None
+
+
+def _read_proof(text: str) -> StorageProof:
+    try:
+        row = read_json(text)
+        account, storage = (tuple(map(_unhex, row[name])) for name in ("account", "storage"))
+        return StorageProof(_unhex(row["header"]), account, storage)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a storage proof: {error!r}") from None
+
+
 def read_head(text: str) -> bytes:
-    """A head from ``0x`` and 64 hex digits.
+    """A head, or a block's hash, from ``0x`` and 64 hex digits.
 
     Raises:
         UsageError: If `text` is anything else.
@@ -132,11 +246,11 @@ def read_head(text: str) -> bytes:
     return bytes.fromhex(text[2:])
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _hex(raw: bytes) -> str:
+    return "0x" + raw.hex()
+
+
+def _unhex(text: str) -> bytes:
+    if not re.fullmatch("0x([0-9a-f]{2})*", text):
+        raise ValueError("not 0x and hex digits in lower case")
+    return bytes.fromhex(text[2:])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from ledger.audit.places import party
 from ledger.audit.report import Finding, incomplete, noted, violated
+from ledger.charter import Limits
 from ledger.cid import Cid, cid_of
 from ledger.errors import (
     BlobMismatchedError,
@@ -13,7 +17,7 @@ from ledger.errors import (
     InvalidBlobError,
     UnavailableError,
 )
-from ledger.facts import RoundAborted, RoundSettled
+from ledger.facts import ErasureRecorded, RoundAborted, RoundSettled
 from ledger.history import History, Round
 from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
@@ -23,180 +27,260 @@ from ledger.updates import Place, decode_model
 
 
 @dataclass(frozen=True)
+class Erasure:
+    """An erasure that is on record.
+
+    Attributes:
+        fact: What was recorded.
+        entry: The index of its entry.
+        approved: Whether an auditor had approved the round's model before.
+    """
+
+    fact: ErasureRecorded
+    entry: int
+    approved: bool
+
+
+@dataclass
 class RoundAudit:
     """What came out of one round.
 
     Attributes:
-        documents: Findings on plan, base model and manifest.
-        settlement: Findings on settling it again.
+        limits: Findings on the plan and the charter's limits (check 5).
+        documents: Findings on plan, base model and manifest (check 7).
+        settlement: Findings on settling it again (check 8).
+        plan: Its plan, None where it cannot be read.
+        manifest: Its manifest, None likewise.
         claimed: Ids of the members whose update the manifest claims was unavailable.
+        hashed: Blobs that were hashed and are what their CIDs say.
     """
 
-    documents: tuple[Finding, ...]
-    settlement: tuple[Finding, ...] = ()
+    limits: list[Finding] = field(default_factory=list)
+    documents: list[Finding] = field(default_factory=list)
+    settlement: list[Finding] = field(default_factory=list)
+    plan: Plan | None = None
+    manifest: Manifest | None = None
     claimed: frozenset[int] = frozenset()
+    hashed: set[Cid] = field(default_factory=set)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All of them."""
+        return self.limits + self.documents + self.settlement
 
 
-def who(history: History, member: int) -> str:
-    """A member as messages name it."""
-    known = history.members.get(member)
-    return f"member {member} ({known.name})" if known else f"member {member} (never admitted)"
-
-
-def audit_round(history: History, known: Round, store: Store) -> RoundAudit:
-    """Check one round as it is recorded in `history`."""
-    documents: list[Finding] = []
-    plan = _plan(history, known, store, documents)
-    if plan is not None:
-        documents += _base(history, known, plan, store)
-    ended = known.ended
-    if ended is None or ended.manifest is None:
-        return RoundAudit(tuple(documents))
-    lacking = incomplete(f"round {known.number} cannot be settled again without its plan and its manifest")
-    try:
-        manifest = Manifest.decode(store.get(ended.manifest, limit=max_manifest_bytes(len(known.updates))))
-    except FedledgerError as error:
-        author = f"{who(history, ended.aggregator)} published it"
-        documents.append(_finding(f"round {known.number}: its manifest {ended.manifest}", error, author))
-        return RoundAudit(tuple(documents), (lacking,))
-    documents += _accounts(history, known, ended, manifest)
-    claimed = frozenset(row.member for row in manifest.updates if row.excluded is Reason.UNAVAILABLE)
-    if plan is None:
-        return RoundAudit(tuple(documents), (lacking,), claimed)
-    settlement = _settle_again(history, known, ended, plan, manifest, claimed, store)
-    return RoundAudit(tuple(documents), tuple(settlement), claimed)
-
-
-def _plan(history: History, known: Round, store: Store, findings: list[Finding]) -> Plan | None:
-    opened = known.opened
-    where = f"round {opened.round}: its plan {opened.plan}"
-    try:
-        plan = Plan.decode(store.get(opened.plan, limit=MAX_PLAN_BYTES))
-    except FedledgerError as error:
-        findings.append(_finding(where, error, f"{who(history, opened.aggregator)} opened the round with it"))
-        return None
-    for name, planned, recorded in (
-        ("quorum", plan.quorum, opened.quorum),
-        ("approvals", plan.approvals, opened.approvals),
-        ("rejections", plan.rejections, opened.rejections),
-        ("participants_attest", plan.participants_attest, opened.participants_attest),
-        ("grace", plan.grace, opened.grace),
-        ("deadline", known.opened_at + plan.window, opened.deadline),
-    ):
-        if planned != recorded:
-            findings.append(
-                violated(f"{where} says {name} {planned}, {who(history, opened.aggregator)} opened it with {recorded}")
-            )
-    return plan
-
-
-def _base(history: History, known: Round, plan: Plan, store: Store) -> list[Finding]:
-    opened = known.opened
-    try:
-        decode_model(store.get(opened.base, limit=plan.max_update_bytes), plan)
-    except FedledgerError as error:
-        opener = f"{who(history, opened.aggregator)} opened the round on it"
-        return [_finding(f"round {opened.round}: its base {opened.base}", error, opener)]
-    return []
-
-
-def _accounts(history: History, known: Round, ended: RoundSettled | RoundAborted, manifest: Manifest) -> list[Finding]:
-    """Every recorded update stands in the manifest exactly once, and nothing else does."""
-    where, aggregator = f"round {known.number}", who(history, ended.aggregator)
-    findings = []
-    rows = [(row.member, row.update) for row in manifest.updates]
-    recorded = {(update.member, str(update.update)) for update in known.updates.values()}
-    for member, update in sorted(recorded):
-        if (times := rows.count((member, update))) != 1:
-            said = "is left out of" if times == 0 else f"stands {times} times in"
-            findings.append(
-                violated(
-                    f"{where}: the update {update} of {who(history, member)} {said} the manifest {ended.manifest} "
-                    f"that {aggregator} published; every recorded update stands in it exactly once"
-                )
-            )
-    findings += [
-        violated(
-            f"{where}: the manifest {ended.manifest} of {aggregator} has an update {update} of "
-            f"{who(history, member)} that no entry shows: the entry is withheld, or the update invented"
-        )
-        for member, update in sorted(set(rows) - recorded)
-    ]
-    if isinstance(ended, RoundSettled) and manifest.counted != ended.counted:
-        findings.append(
-            violated(
-                f"{where}: {aggregator} settled with {ended.counted} counted updates, its manifest {ended.manifest} "
-                f"says {manifest.counted}"
-            )
-        )
-    return findings
-
-
-def _settle_again(
+def audit_round(
     history: History,
     known: Round,
-    ended: RoundSettled | RoundAborted,
-    plan: Plan,
-    manifest: Manifest,
-    claimed: frozenset[int],
     store: Store,
-) -> list[Finding]:
-    where = f"round {known.number}"
-    try:
-        again = settle(Place.of(history.genesis, known.opened), plan, known.updates.values(), store, claimed)
-    except (BlobMissingError, BlobMismatchedError) as error:
-        members = [who(history, member) for member, update in known.updates.items() if update.update == error.cid]
-        return [incomplete(f"{where} cannot be settled again: the update of {' and '.join(members)}: {error}")]
-    except UnavailableError as error:
-        return [incomplete(f"{where} cannot be settled again: {error}")]
-    findings = _compare(history, known, ended, manifest, again)
-    for row in again.manifest.updates:
-        if row.excluded is not None:
-            about = f"{where}: the update {row.update} of {who(history, row.member)} is excluded as {row.excluded}"
-            if row.excluded is Reason.UNAVAILABLE:
-                here = "its bytes are in this store now" if store.has(Cid.parse(row.update)) else "not verifiable here"
-                findings.append(noted(f"{about}, claimed by {who(history, ended.aggregator)}; {here}"))
-            elif row in manifest.updates:
-                findings.append(noted(f"{about}: {again.details[row.member]}"))
-    return findings
+    limits: Limits | None = None,
+    erasures: Mapping[bytes, Erasure] | None = None,
+) -> RoundAudit:
+    """Check one round as it is recorded in `history`.
+
+    Args:
+        history: The whole history.
+        known: The round.
+        store: Where its blobs are.
+        limits: Those of the charter under which it was opened, None where they cannot be read.
+        erasures: Erasures of its updates that are on record, by digest.
+    """
+    return _RoundCheck(history, known, store, limits, erasures or {}, RoundAudit()).run()
 
 
-def _compare(
-    history: History, known: Round, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement
-) -> list[Finding]:
-    where, aggregator = f"round {known.number}", who(history, ended.aggregator)
-    findings = []
-    recorded_rows = {row.member: row for row in manifest.updates}
-    for row in again.manifest.updates:
-        recorded = recorded_rows.get(row.member)
-        if recorded is not None and recorded.update == row.update and recorded != row:
-            detail = f" ({again.details[row.member]})" if row.member in again.details else ""
-            findings.append(
-                violated(
-                    f"{where}: the manifest of {aggregator} says that the update {row.update} of "
-                    f"{who(history, row.member)} is {_said(recorded)}; settled again, it is {_said(row)}{detail}"
+@dataclass(frozen=True)
+class _RoundCheck:
+    history: History
+    known: Round
+    store: Store
+    limits: Limits | None
+    erasures: Mapping[bytes, Erasure]
+    audit: RoundAudit
+
+    def run(self) -> RoundAudit:
+        plan = self._read_plan()
+        if plan is not None:
+            self._check_plan(plan)
+            self._check_base(plan)
+        ended = self.known.ended
+        if ended is not None and ended.manifest is not None:
+            self._read_manifest(ended, ended.manifest)
+            manifest = self.audit.manifest
+            if plan is None or manifest is None:
+                lacks = "plan" if plan is None else "manifest"
+                self.audit.settlement.append(
+                    incomplete(f"without its {lacks} it cannot be settled again", **self._at())
                 )
-            )
-    model = cid_of(again.model) if again.model is not None else None
-    published = ended.model if isinstance(ended, RoundSettled) else None
-    if model != published:
-        said = "aborted the round for lack of a quorum" if published is None else f"published the model {published}"
-        computed = "no model, for lack of a quorum" if model is None else f"the model {model}"
-        findings.append(violated(f"{where}: {aggregator} {said}; settled again, it gives {computed}"))
-    elif again.manifest != manifest and not findings:
-        findings.append(
-            violated(f"{where}: the manifest {ended.manifest} of {aggregator} is not what settling again gives")
-        )
-    return findings
+            else:
+                self._check_rows(ended, manifest)
+                self._settle_again(ended, plan, manifest)
+        return self.audit
+
+    def _at(self, **more: Any) -> dict[str, Any]:
+        return {"round": self.known.number, **more}
+
+    def _by(self, member: int) -> str:
+        return str(party(self.history, member))
+
+    # ------------------------------------------------------------------ plan and base
+
+    def _read_plan(self) -> Plan | None:
+        opened = self.known.opened
+        opener = f"{self._by(opened.aggregator)}, who opened the round with it"
+        blob = self._get(opened.plan, "its plan", MAX_PLAN_BYTES)
+        try:
+            self.audit.plan = None if blob is None else Plan.decode(blob)
+        except InvalidBlobError as error:
+            self.audit.documents.append(violated(f"its plan is {error}", cid=opened.plan, by=opener, **self._at()))
+        return self.audit.plan
+
+    def _check_plan(self, plan: Plan) -> None:
+        opened = self.known.opened
+        where = self._at(cid=opened.plan, by=self._by(opened.aggregator))
+        for name, planned, recorded in (
+            ("quorum", plan.quorum, opened.quorum),
+            ("approvals", plan.approvals, opened.approvals),
+            ("rejections", plan.rejections, opened.rejections),
+            ("participants_attest", plan.participants_attest, opened.participants_attest),
+            ("grace", plan.grace, opened.grace),
+            ("deadline", self.known.opened_at + plan.window, opened.deadline),
+        ):
+            if planned != recorded:
+                expected, found = f"{name} {planned}, as its plan says", f"{name} {recorded}"
+                self.audit.documents.append(
+                    violated("it was opened otherwise than planned", expected=expected, found=found, **where)
+                )
+        for exceeded in self.limits.exceeded(plan) if self.limits else []:
+            text = "its plan is outside of the charter's limits"
+            self.audit.limits.append(violated(text, found=exceeded, **where))
+
+    def _check_base(self, plan: Plan) -> None:
+        opened = self.known.opened
+        opener = f"{self._by(opened.aggregator)}, who opened the round on it"
+        blob = self._get(opened.base, "its base model", plan.max_update_bytes)
+        try:
+            if blob is not None:
+                decode_model(blob, plan)
+        except InvalidBlobError as error:
+            text = f"its base model does not fit its plan: {error}"
+            self.audit.documents.append(violated(text, cid=opened.base, by=opener, **self._at()))
+
+    def _get(self, cid: Cid, what: str, limit: int) -> bytes | None:
+        """A blob, or a finding why it cannot be read: that it is missing or altered is for check 6 to say."""
+        try:
+            blob = self.store.get(cid, limit)
+        except FedledgerError as error:
+            finding = incomplete if isinstance(error, UnavailableError | BlobMismatchedError) else violated
+            self.audit.documents.append(finding(f"{what} cannot be read: {error}", cid=cid, **self._at()))
+            return None
+        self.audit.hashed.add(cid)
+        return blob
+
+    # ----------------------------------------------------------------------- manifest
+
+    def _read_manifest(self, ended: RoundSettled | RoundAborted, cid: Cid) -> None:
+        blob = self._get(cid, "its manifest", max_manifest_bytes(len(self.known.updates)))
+        if blob is None:
+            return
+        try:
+            manifest = Manifest.decode(blob)
+        except InvalidBlobError as error:
+            publisher = f"{self._by(ended.aggregator)}, who published it"
+            self.audit.documents.append(violated(f"its manifest is {error}", cid=cid, by=publisher, **self._at()))
+            return
+        self.audit.manifest = manifest
+        self.audit.claimed = frozenset(row.member for row in manifest.updates if row.excluded is Reason.UNAVAILABLE)
+
+    def _check_rows(self, ended: RoundSettled | RoundAborted, manifest: Manifest) -> None:
+        """Every recorded update stands in the manifest exactly once, and nothing else does."""
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        rows = [(row.member, row.update) for row in manifest.updates]
+        recorded = {(update.member, str(update.update)): update for update in self.known.updates.values()}
+        for (member, named), update in sorted(recorded.items()):
+            if (times := rows.count((member, named))) != 1:
+                said = "left out of" if times == 0 else f"{times} times in"
+                where = self._at(member=party(self.history, member), cid=update.update, by=aggregator)
+                expected, found = "every recorded update exactly once", f"this one {said} it"
+                report(violated(f"the manifest {ended.manifest}", expected=expected, found=found, **where))
+        for member, named in sorted(set(rows) - recorded.keys()):
+            where = self._at(member=party(self.history, member), by=f"{aggregator}, or the node that shows the entries")
+            text = f"the manifest {ended.manifest} has an update that no entry shows: it is invented, or withheld"
+            report(violated(text, expected="recorded updates only", found=named, **where))
+        if isinstance(ended, RoundSettled) and manifest.counted != ended.counted:
+            expected, found = f"{manifest.counted} counted, as the manifest says", f"{ended.counted}"
+            where = self._at(cid=ended.manifest, by=aggregator)
+            report(violated("it was settled with another number", expected=expected, found=found, **where))
+
+    # --------------------------------------------------------------------- settlement
+
+    def _settle_again(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
+        where, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates
+        try:
+            again = settle(where, plan, updates.values(), self.store, self.audit.claimed)
+        except (BlobMissingError, BlobMismatchedError) as error:
+            members = [member for member, update in updates.items() if update.update == error.cid]
+            self._not_settled(error, party(self.history, members[0]) if members else None)
+            return
+        except UnavailableError as error:
+            self.audit.settlement.append(incomplete(f"it cannot be settled again: {error}", **self._at()))
+            return
+        self.audit.hashed |= getattr(again, "hashed", set())
+        self._compare_rows(ended, manifest, again)
+        self._compare_models(ended, manifest, again)
+
+    def _not_settled(self, error: BlobMissingError | BlobMismatchedError, member: Any) -> None:
+        where = self._at(member=member, cid=error.cid)
+        erasure = self.erasures.get(error.cid.digest)
+        if erasure is None or isinstance(error, BlobMismatchedError):
+            self.audit.settlement.append(incomplete(f"it cannot be settled again: {error}", **where))
+            return
+        where["entry"] = erasure.entry
+        if erasure.approved:
+            text = "not recomputable, since this update was erased by record: it rests on an auditor's earlier approval"
+            self.audit.settlement.append(noted(text, **where))
+        else:
+            text = "not recomputable, since this update was erased by record, before any auditor had approved the model"
+            self.audit.settlement.append(incomplete(text, by=erasure.fact.sender, **where))
+
+    def _compare_rows(self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement) -> None:
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        shown = {row.member: row for row in manifest.updates}
+        for row in again.manifest.updates:
+            update = self.known.updates[row.member]
+            where = self._at(member=party(self.history, row.member), cid=update.update)
+            detail = f" ({again.details[row.member]})" if row.member in again.details else ""
+            said = shown.get(row.member)
+            if said is not None and said.update == row.update and said != row:
+                text = "the manifest says something else of it than settling again"
+                expected, found = f"{_said(row)}{detail}", _said(said)
+                report(violated(text, expected=expected, found=found, by=aggregator, **where))
+            elif row.excluded is Reason.UNAVAILABLE:
+                sender = self.history.member_by_account(update.sender)
+                if sender is not None and sender.id == ended.aggregator:
+                    text = "claimed unavailable by the aggregator, who had it: it carried this very update to the chain"
+                    report(violated(text, by=aggregator, **where))
+                else:
+                    here = "its bytes are in this store now" if self.store.has(update.update) else "not verifiable here"
+                    report(noted(f"excluded as unavailable, claimed by {aggregator}; {here}", **where))
+            elif row.excluded is not None and said == row:
+                report(noted(f"excluded as {row.excluded}, which is true{detail}", **where))
+
+    def _compare_models(self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement) -> None:
+        aggregator = self._by(ended.aggregator)
+        model = cid_of(again.model) if again.model is not None else None
+        published = ended.model if isinstance(ended, RoundSettled) else None
+        if model != published:
+            found = "an abort for lack of a quorum" if published is None else f"the model {published}"
+            expected = "no model, for lack of a quorum" if model is None else f"the model {model}"
+            where = self._at(cid=published, by=aggregator)
+            text = "settling again gives something else than was published"
+            self.audit.settlement.append(violated(text, expected=expected, found=found, **where))
+        elif again.manifest != manifest and not any(finding.expected for finding in self.audit.documents):
+            where = self._at(cid=ended.manifest, by=aggregator)
+            expected = f"the manifest {cid_of(again.manifest.encode())}"
+            text = "its manifest is not what settling again gives"
+            self.audit.documents.append(violated(text, expected=expected, found=f"{ended.manifest}", **where))
 
 
 def _said(row: Row) -> str:
     return f"excluded as {row.excluded}" if row.excluded is not None else f"counted with weight {row.weight}"
-
-
-def _finding(where: str, error: FedledgerError, author: str) -> Finding:
-    if isinstance(error, UnavailableError):
-        return incomplete(f"{where}: {error}")
-    if isinstance(error, InvalidBlobError):
-        return violated(f"{where}: {error} ({author})")
-    return violated(f"{where}: {error}")

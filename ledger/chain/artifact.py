@@ -1,4 +1,4 @@
-"""The compiled contract that the package ships: no user needs a compiler."""
+"""The compiled contract that the package ships, with its source: no user needs a compiler."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Artifact:
-    """What the compiler made of ``contracts/FederatedLedger.sol``; both codes as ``0x`` and hex digits."""
+    """What the compiler made of ``contracts/FederatedLedger.sol``; both codes as ``0x`` and hex digits.
 
+    Attributes:
+        raw: The artifact's file.
+        source: The compiler's standard JSON input, from which anybody can compile it again.
+    """
+
+    raw: bytes
+    source: dict[str, Any]
     abi: list[dict[str, Any]]
     bytecode: str
     runtime_bytecode: str
@@ -21,5 +28,6 @@ class Artifact:
 @cache
 def artifact() -> Artifact:
     """The shipped artifact."""
-    document = json.loads(files(__package__).joinpath("FederatedLedger.json").read_text(encoding="utf-8"))
-    return Artifact(document["abi"], document["bytecode"], document["runtimeBytecode"])
+    raw = files(__package__).joinpath("FederatedLedger.json").read_bytes()
+    document = json.loads(raw)
+    return Artifact(raw, document["input"], document["abi"], document["bytecode"], document["runtimeBytecode"])

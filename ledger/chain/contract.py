@@ -219,6 +219,11 @@ class LedgerContract:
             entries.append(Entry(len(self._entries) + len(entries), fact, block, times[block], transaction))
         return entries
 
+    def shown(self) -> tuple[list[Entry], bytes]:
+        """What the node shows: the entries up to its latest block, and the head after that block."""
+        entries = self.entries()
+        return entries, bytes(self._contract.functions.head().call(block_identifier=self._read))
+
     def history(self) -> History:
         """The replayed history.
 
@@ -226,9 +231,8 @@ class LedgerContract:
             Refused: If the node shows entries that the rules do not allow.
             ViolationError: If the entries that it shows are not those of the contract's head.
         """
-        entries = self.entries()
+        entries, head = self.shown()
         refolded = reduce(extend, entries, self.genesis.head())
-        head = bytes(self._contract.functions.head().call(block_identifier=self._read))
         if refolded != head:
             raise ViolationError(
                 f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "

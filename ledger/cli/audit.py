@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ledger.cli.connection import ADDRESS, PATH, STATE, STORE
+from ledger.cli.output import plain
+from ledger.cli.sources import BLOCK_HASH, known_elsewhere, reading
+
 if TYPE_CHECKING:
     from ledger.audit.checks import Progress
     from ledger.audit.report import Report
@@ -18,59 +22,155 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--head", metavar="0x…", help="The ledger's head, known from elsewhere than SOURCE.")
+@click.argument("source", metavar="SOURCE")
+@click.option("--ledger", type=ADDRESS, metavar="0x…", envvar="FEDLEDGER_LEDGER", help="The ledger's address.")
+@STORE
+@click.option("--head", metavar="0x…", help="A head of the ledger, known from elsewhere than SOURCE.")
+@click.option("--provider", "providers", metavar="URL", multiple=True, help="Another node, to compare with.")
+@click.option(
+    "--receipts", type=PATH, multiple=True, help="What a member remembers: its state folder, or its receipts."
+)
+@BLOCK_HASH
+@STATE
+@click.option("--recompile", is_flag=True, help="Compile the contract from its source, and compare the code.")
+@click.option("--rounds", metavar="3-7", help="Look at the blobs of these rounds only; say 3, 3-7 or 1,4-6.")
+@click.option("--sample", metavar="5%", help="Look at the blobs of this share of the rounds only, chosen by chance.")
+@click.option("--since", metavar="0x…", help="Continue from an audit that passed, up to this head.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-def audit(source: Path, head: str | None, as_json: bool) -> None:
+@click.option("--html", type=PATH, metavar="FILE", help="Write the report as one HTML page, too.")
+def audit(
+    source: str,
+    ledger: str | None,
+    store: Path,
+    head: str | None,
+    providers: tuple[str, ...],
+    receipts: tuple[Path, ...],
+    block_hash: str | None,
+    state: Path,
+    recompile: bool,
+    rounds: str | None,
+    sample: str | None,
+    since: str | None,
+    as_json: bool,
+    html: Path | None,
+) -> None:
     r"""Verify a whole training history: every entry, every blob, every model, computed again.
 
-    SOURCE is the folder that the demo left behind. It is read, never changed. Every blob is hashed, and every round
-    is settled again, so it takes about as long as all settlements took together.
+    SOURCE is a bundle (a file from `fedledger export`), a folder that the demo left behind, or a node's address
+    (http://…, with --ledger and --store). It is read, never changed. Every blob is hashed, and every round is settled
+    again, so it takes about as long as reading all blobs once.
+
+    That the history is complete rests on a head known from elsewhere: --head, --receipts, what this member remembers
+    itself (--state), another node (--provider), or a block whose hash you trust (--block-hash). With none of these it
+    only shows that the history is consistent with itself, and says so.
 
     \b
     Exit status:
       0  everything is verified
       1  there is evidence that something is wrong
-      2  wrong use: SOURCE is no such folder, or the head is none
+      2  wrong use: SOURCE is nothing to audit, or an option cannot be read
       3  nothing wrong was found, but not all could be checked
     """
+    from ledger.audit.checks import Asked, unreadable
     from ledger.audit.checks import audit as run
-    from ledger.audit.checks import unreadable
-    from ledger.audit.evidence import read_folder, read_head
+    from ledger.audit.evidence import read_head
     from ledger.errors import FedledgerError, UsageError
 
-    known_head = read_head(head) if head is not None else None
+    asked = Asked(_rounds(rounds), _share(sample), read_head(since) if since else None)
     try:
-        with progress() as told:
-            report = run(read_folder(source), known_head, told)
+        with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
+            claims = known_elsewhere(evidence, ledger, head, providers, receipts, block_hash, since, state, recompile)
+            report = run(evidence, claims, asked, told)
     except UsageError:
         raise
     except FedledgerError as error:
         report = unreadable(error)
+    document = report.document()
+    if html is not None:
+        _write_html(html, document)
     if as_json:
-        click.echo(json.dumps(report.document(), indent=1))
+        click.echo(json.dumps(document, indent=1))
     else:
         show(report)
     raise click.exceptions.Exit(report.verdict.exit_status)
 
 
 def show(report: Report) -> None:
-    """Print the checks one by one, and the verdict in one sentence."""
+    """Print the checks one by one, on whose word it all rests, and the verdict in one sentence."""
     for check in report.checks:
         mark, colour = _STYLES[check.status]
-        click.echo(f"{click.style(mark, fg=colour)} {check.name}: {check.summary}")
+        meaning = check.meaning
+        click.echo(f"{click.style(mark, fg=colour)} {meaning.number} {meaning.name}: {check.summary}")
         for finding in check.findings:
             mark, colour = _STYLES[finding.verdict]
-            click.echo("    " + (click.style(finding.text, fg=colour) if mark != "✓" else finding.text))
+            click.echo("    " + (click.style(finding.sentence, fg=colour) if mark != "✓" else finding.sentence))
+    for ground in report.rests_on:
+        click.echo(plain(f"The head rests on {ground.text}"))
     click.echo(click.style(report.sentence(), fg=_STYLES[report.verdict][1], bold=True))
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress bar on the terminal, for `ledger.audit.checks.audit`; nothing where standard error is no terminal."""
+    """Rate and time left on the terminal, for `ledger.audit.checks.audit`; nothing where there is no terminal."""
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
-        task = bar.add_task("audit")
-        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, int] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                for earlier in tasks.values():
+                    bar.remove_task(earlier)  # type: ignore[arg-type]
+                tasks.clear()
+                tasks[what] = bar.add_task(what, total=total, rate="")
+            speed = bar.tasks[-1].speed
+            bar.update(tasks[what], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")  # type: ignore[arg-type]
+
+        yield told
+
+
+def _rounds(text: str | None) -> set[int] | None:
+    from ledger.errors import UsageError
+
+    if text is None:
+        return None
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()) or int(first) > int(last or first):
+            raise UsageError(f"--rounds {text!r} names no rounds: say 3, 3-7 or 1,4-6")
+        if int(last or first) - int(first) > 1 << 20:
+            raise UsageError(f"--rounds {text!r} names more rounds than there can be: say 3, 3-7 or 1,4-6")
+        chosen |= set(range(int(first), int(last or first) + 1))
+    return chosen
+
+
+def _share(text: str | None) -> float | None:
+    from ledger.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = 0
+    if not text.endswith("%") or not 0 < share <= 1:
+        raise UsageError(f"--sample {text!r} is no share of the rounds: say 5%")
+    return share
+
+
+def _write_html(path: Path, document: dict[str, object]) -> None:
+    from ledger.audit.evidence import write_atomically
+    from ledger.audit.html import render
+
+    write_atomically(path, render(document).encode())

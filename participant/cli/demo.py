@@ -45,6 +45,7 @@ def demo(rounds: int, out: Path, seed: int, cheat: str | None) -> None:
 
     from ledger.audit.checks import audit
     from ledger.audit.evidence import read_folder
+    from ledger.audit.origin import Claims
     from ledger.cli.audit import progress, show
 
     with Progress(transient=True) as bar:
@@ -61,7 +62,7 @@ def demo(rounds: int, out: Path, seed: int, cheat: str | None) -> None:
     _table(outcome)
     click.echo(f"The audit of {out}, from its entries and blobs alone, and a head that the hospitals remember:")
     with progress() as told:
-        report = audit(read_folder(out), outcome.head, told)
+        report = audit(read_folder(out), Claims(head=outcome.head), progress=told)
     show(report)
     click.echo(f"Look into {out}, or check it again, in another process: fedledger audit {out}")
     raise click.exceptions.Exit(report.verdict.exit_status)

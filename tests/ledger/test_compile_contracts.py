@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 
 from ledger.chain.artifact import artifact
+from ledger.chain.compiler import compile_runtime, native_compiler
+from ledger.errors import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,18 +24,35 @@ def script() -> ModuleType:
     return module
 
 
+def native() -> Path | None:
+    try:
+        return native_compiler()
+    except UnavailableError:
+        return None
+
+
 def test_every_compiler_that_can_be_had_gives_the_committed_artifact(script: ModuleType) -> None:
-    compilers = [compiler for compiler in (script.native_compiler(), script.npm_compiler()) if compiler]
+    compilers = [compiler for compiler in (native(), script.npm_compiler()) if compiler]
     if not compilers:
         pytest.skip("no solc: its download host cannot be reached, and Node or its npm package is missing")
     for compiler in compilers:
-        assert script.compile_contract(compiler) == script.ARTIFACT.read_text(encoding="utf-8")
+        assert script.artifact_text(compiler) == script.ARTIFACT.read_text(encoding="utf-8")
 
 
 def test_the_artifact_pins_compiler_and_target() -> None:
-    compiler = json.loads((ROOT / "ledger/chain/FederatedLedger.json").read_text())["compiler"]
-    assert compiler["solc"] == "0.8.30"
-    assert compiler["settings"]["evmVersion"] == "cancun"
+    assert json.loads(artifact().raw)["compiler"]["solc"] == "0.8.30"
+    assert artifact().source["settings"]["evmVersion"] == "cancun"
+
+
+def test_the_code_is_compiled_again_from_the_shipped_source_with_a_compiler_of_the_users_own(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = script.npm_compiler()
+    if compiler is None:
+        pytest.skip("no solc: Node or its npm package is missing")
+    (tmp_path / "solc-v0.8.30").symlink_to(compiler)
+    monkeypatch.setenv("SOLCX_BINARY_PATH", str(tmp_path))
+    assert "0x" + compile_runtime().hex() == artifact().runtime_bytecode
 
 
 def test_the_contract_fits_the_limit_of_a_chain() -> None:

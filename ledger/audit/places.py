@@ -1,0 +1,54 @@
+"""Where a finding is: the round, member, blob, entry and block that it names. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ledger.facts as facts
+from ledger.audit.report import Party
+from ledger.cid import RAW, Cid
+from ledger.entries import Entry
+from ledger.facts import Fact
+from ledger.history import History
+
+
+def party(history: History, member: int) -> Party:
+    """A member as findings name it, with its present account."""
+    known = history.members.get(member)
+    return Party(member, known.name, known.account) if known else Party(member, None, None)
+
+
+def place(history: History, entry: Entry) -> dict[str, Any]:
+    """The place of a finding about an entry, as the fields of `Finding`."""
+    fact = entry.fact
+    blobs = references(fact)
+    member = next((getattr(fact, name) for name in ("member", "aggregator") if getattr(fact, name, 0)), None)
+    return {
+        "round": getattr(fact, "round", None),
+        "member": None if member is None else party(history, member),
+        "cid": blobs[0][0] if blobs else None,
+        "entry": entry.index,
+        "block": entry.block,
+    }
+
+
+def references(fact: Fact) -> list[tuple[Cid, str]]:
+    """The blobs that an entry names, the foremost first, and as what."""
+    match fact:
+        case facts.CharterChanged():
+            return [(fact.charter, "charter")]
+        case facts.GenesisRecorded(model):
+            return [(model, "genesis model")]
+        case facts.RoundOpened():
+            return [(fact.plan, "plan"), (fact.base, "base")]
+        case facts.UpdateRecorded():
+            keys = [] if fact.key_blob is None else [(Cid(fact.key_blob, RAW), "key blob")]
+            return [(fact.update, "update"), *keys]
+        case facts.RoundSettled():
+            return [(fact.model, "model"), (fact.manifest, "manifest")]
+        case facts.RoundAborted(manifest=manifest) if manifest is not None:
+            return [(manifest, "manifest")]
+        case facts.AttestationRecorded():
+            return [(fact.report, "report")]
+        case _:
+            return []

@@ -1,0 +1,101 @@
+"""Signed transactions as they went to the chain: who signed them, and what they ask of which contract. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import rlp
+from eth_hash.auto import keccak
+from rlp.exceptions import RLPException
+
+from ledger.chain.signing import recover
+from ledger.facts import Address
+
+
+@dataclass(frozen=True)
+class SignedTransaction:
+    """What one signed transaction says.
+
+    Attributes:
+        hash: ``0x`` and 64 hex digits: the keccak256 of its bytes.
+        chain_id: The chain that it was signed for, None where it says none (before EIP-155).
+        nonce: How many transactions its sender sent before.
+        to: The contract that it calls, None if it deploys one.
+        data: The call.
+        sender: The account that signed it.
+    """
+
+    hash: str
+    chain_id: int | None
+    nonce: int
+    to: Address | None
+    data: bytes
+    sender: Address
+
+    @classmethod
+    def parse(cls, raw: bytes) -> SignedTransaction:
+        """Read the bytes that were sent: RLP, legacy or of a type of EIP-2718.
+
+        Raises:
+            ValueError: If they are no signed transaction.
+        """
+        try:
+            return cls._typed(raw) if raw and raw[0] < 0x80 else cls._legacy(raw)
+        except (RLPException, IndexError, TypeError) as error:
+            raise ValueError(f"not a signed transaction: {error}") from None
+
+    @classmethod
+    def _legacy(cls, raw: bytes) -> SignedTransaction:
+        fields = rlp.decode(raw)
+        if len(fields) != 9:
+            raise ValueError(f"a transaction has 9 fields, not {len(fields)}")
+        v = int.from_bytes(fields[6], "big")
+        chain_id = (v - 35) // 2 if v >= 35 else None
+        signed = fields[:6] if chain_id is None else [*fields[:6], _integer(chain_id), b"", b""]
+        parity = v - 27 if chain_id is None else (v - 35) % 2
+        return cls._of(raw, chain_id, fields[0], fields[3], fields[5], rlp.encode(signed), parity, fields[7:])
+
+    @classmethod
+    def _typed(cls, raw: bytes) -> SignedTransaction:
+        if raw[0] not in (1, 2, 3, 4):
+            raise ValueError(f"a transaction of type {raw[0]} is not known")
+        fields = rlp.decode(raw[1:])
+        to = 4 if raw[0] == 1 else 5
+        parity, chain_id = int.from_bytes(fields[-3], "big"), int.from_bytes(fields[0], "big")
+        signed = raw[:1] + _without_signature(raw[1:], fields[-3:])
+        return cls._of(raw, chain_id, fields[1], fields[to], fields[to + 2], signed, parity, fields[-2:])
+
+    @classmethod
+    def _of(
+        cls,
+        raw: bytes,
+        chain_id: int | None,
+        nonce: bytes,
+        to: bytes,
+        data: bytes,
+        signed: bytes,
+        parity: int,
+        signature: list[bytes],
+    ) -> SignedTransaction:
+        r, s = (part.rjust(32, b"\0") for part in signature)
+        sender = recover(keccak(signed), parity, r, s) if len(r) == len(s) == 32 else None
+        if sender is None:
+            raise ValueError("its signature is nobody's")
+        if len(to) not in (0, 20):
+            raise ValueError(f"it is sent to {len(to)} bytes, not to an account")
+        receiver = Address("0x" + to.hex()) if to else None
+        return cls("0x" + keccak(raw).hex(), chain_id, int.from_bytes(nonce, "big"), receiver, bytes(data), sender)
+
+
+def _without_signature(raw: bytes, signature: list[bytes]) -> bytes:
+    """The list `raw` without its last three items, without writing the others again."""
+    start = 1 if raw[0] < 0xF8 else 1 + raw[0] - 0xF7
+    body = raw[start : len(raw) - sum(len(rlp.encode(part)) for part in signature)]
+    if len(body) < 56:
+        return bytes((0xC0 + len(body),)) + body
+    size = _integer(len(body))
+    return bytes((0xF7 + len(size),)) + size + body
+
+
+def _integer(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")

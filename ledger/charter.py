@@ -1,0 +1,80 @@
+"""The limits that a charter sets to plans, where it has them in a form that machines read. Pure.
+
+A charter is a text for people. It may hold one block of limits:
+
+    ```fedledger-limits
+    {"min_quorum": 3, "min_approvals": 1}
+    ```
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ledger.plan import Plan
+
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_BLOCK = re.compile(r"^```fedledger-limits[ \t]*\r?\n(.*?)^```[ \t]*\r?$", re.MULTILINE | re.DOTALL)
+
+
+class Limits(BaseModel):
+    """What a plan must keep to; what is left out is not limited.
+
+    Attributes:
+        min_quorum: The smallest quorum.
+        min_approvals: The fewest approvals.
+        max_rejections: The most rejections with which a model may be released.
+        min_window: The shortest window, in seconds.
+        max_window: The longest window, in seconds.
+        max_weight: The highest cap of an update's weight.
+        max_update_bytes: The largest update.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min_quorum: Count | None = None
+    min_approvals: Count | None = None
+    max_rejections: Count | None = None
+    min_window: Count | None = None
+    max_window: Count | None = None
+    max_weight: Count | None = None
+    max_update_bytes: Count | None = None
+
+    def exceeded(self, plan: Plan) -> list[str]:
+        """What in a plan is outside of the limits, a phrase each."""
+        values = {
+            "quorum": plan.quorum,
+            "approvals": plan.approvals,
+            "rejections": plan.rejections,
+            "window": plan.window,
+            "weight": plan.weighting.cap,
+            "update_bytes": plan.max_update_bytes,
+        }
+        found = []
+        for name, limit in self.model_dump(exclude_none=True).items():
+            most, _, what = name.partition("_")
+            if values[what] > limit if most == "max" else values[what] < limit:
+                found.append(f"{what} {values[what]}, the charter's {name} is {limit}")
+        return found
+
+
+def limits_of(charter: bytes) -> Limits:
+    """The limits in a charter; none where it has no block of them.
+
+    Raises:
+        ValueError: If the block is not one that can be read, or there are several.
+    """
+    blocks = _BLOCK.findall(charter.decode("utf-8", errors="replace"))
+    if len(blocks) > 1:
+        raise ValueError(f"the charter has {len(blocks)} blocks of limits: it may have one")
+    if not blocks:
+        return Limits()
+    try:
+        return Limits.model_validate_json(blocks[0])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the block"
+        raise ValueError(f"the charter's limits cannot be read: {place}: {first['msg']}") from None

@@ -1,0 +1,134 @@
+"""Where a history is read from, and what is known of it from elsewhere: for ``audit`` and ``export``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ledger.audit.checks import Progress
+    from ledger.audit.evidence import Evidence
+    from ledger.audit.origin import Claims, Provider
+    from ledger.chain.contract import LedgerContract
+
+BLOCK_HASH = click.option(
+    "--block-hash", metavar="0x…", help="The hash of a block that you trust: the head is proven from it."
+)
+
+
+@contextmanager
+def reading(
+    source: str, ledger: str | None, store: Path, block_hash: str | None, progress: Progress
+) -> Iterator[Evidence]:
+    """What a source shows.
+
+    Args:
+        source: A node's address, a folder, or a bundle.
+        ledger: The ledger's address, for a node.
+        store: The folder of its blobs, for a node.
+        block_hash: The block from which a node is to prove the head; None for that of the last entry.
+        progress: Told how far it is.
+
+    Raises:
+        UsageError: If the source is none.
+    """
+    from ledger.audit.evidence import read_folder, read_head
+    from ledger.errors import UsageError
+
+    if source.startswith(("http://", "https://")):
+        from ledger.audit.observe import observe
+        from ledger.storage.folder import FolderStore
+
+        if ledger is None:
+            raise UsageError(f"{source} is a node: give --ledger, the address of the ledger on its chain")
+        trusted = read_head(block_hash) if block_hash else None
+        with _understood():
+            yield observe(_attach(source, ledger), FolderStore(store), trusted, progress)
+        return
+    path = Path(source)
+    if path.is_file():
+        from ledger.audit.bundle import read_bundle
+
+        with read_bundle(path) as evidence:
+            yield evidence
+    elif path.is_dir():
+        yield read_folder(path)
+    else:
+        raise UsageError(f"{source} is not there: give a bundle, a folder, or a node's address (http://…)")
+
+
+def known_elsewhere(
+    evidence: Evidence,
+    ledger: str | None,
+    head: str | None,
+    providers: Sequence[str],
+    receipts: Sequence[Path],
+    block_hash: str | None,
+    since: str | None,
+    state: Path,
+    recompile: bool,
+) -> Claims:
+    """What the options say is known from elsewhere, and what this member remembers itself."""
+    from ledger.audit.evidence import read_head
+    from ledger.audit.origin import Claims
+    from ledger.facts import Address
+    from ledger.receipts import StateFolder, read_receipts
+
+    genesis = evidence.genesis
+    remembered = [(str(path), tuple(read_receipts(path))) for path in receipts]
+    own = StateFolder.of(state, genesis.chain_id, genesis.ledger)
+    if own.folder.is_dir():
+        remembered.append(("this member's own memory", tuple(read_receipts(own.folder))))
+    return Claims(
+        ledger=Address(ledger.lower()) if ledger else None,
+        head=read_head(head) if head else None,
+        receipts=tuple(remembered),
+        providers=tuple(_provider(url, genesis.ledger) for url in providers),
+        block_hash=read_head(block_hash) if block_hash else None,
+        since=read_head(since) if since else None,
+        recompiled=_recompiled() if recompile else None,
+    )
+
+
+def _provider(url: str, ledger: str) -> Provider:
+    from ledger.audit.observe import shown_by
+    from ledger.audit.origin import Provider
+    from ledger.errors import FedledgerError, UsageError, ViolationError
+
+    try:
+        with _understood():
+            return Provider(url, tuple(shown_by(_attach(url, ledger))))
+    except UsageError as error:
+        if not url.startswith(("http://", "https://")):
+            raise
+        return Provider(url, error=str(error))
+    except FedledgerError as error:
+        return Provider(url, error=str(error), lies=isinstance(error, ViolationError))
+
+
+def _attach(url: str, ledger: str) -> LedgerContract:
+    from ledger.chain.contract import LedgerContract
+    from ledger.chain.node import connect
+
+    return LedgerContract.attach(connect(url), ledger)
+
+
+def _recompiled() -> bytes:
+    from ledger.chain.compiler import compile_runtime
+
+    return compile_runtime()
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """What a node says to a question, in one sentence."""
+    from ledger.cli.connection import understood
+
+    try:
+        yield
+    except Exception as error:
+        raise understood(error) from None

@@ -1,0 +1,214 @@
+"""A node that lies, seen through its own RPC: a real one, whose answers are changed on their way."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_hash.auto import keccak
+from web3 import HTTPProvider, Web3
+from web3.types import RPCEndpoint, RPCResponse
+
+from ledger.audit.checks import audit, unreadable
+from ledger.audit.observe import observe, shown_by
+from ledger.audit.origin import Claims, Provider
+from ledger.audit.report import Report, Verdict
+from ledger.chain.contract import LedgerContract
+from ledger.errors import FedledgerError, ViolationError
+from ledger.receipts import Remembered
+from tests.anvil import Anvil
+from tests.world import World, every_kind_of_entry
+
+Lie = Callable[[str, Any], Any]
+"""Given a method and the true result, the result that the node tells."""
+
+
+class Liar(HTTPProvider):
+    """A provider between the auditor and a real node."""
+
+    def __init__(self, url: str, lie: Lie) -> None:
+        super().__init__(url)
+        self._lie = lie
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        answer = super().make_request(method, params)
+        if "result" in answer:
+            answer["result"] = self._lie(method, answer["result"])
+        return answer
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The history with every kind of entry, on a real node of its own."""
+    with Anvil() as anvil:
+        yield every_kind_of_entry(tmp_path_factory.mktemp("live"), anvil)
+
+
+def seen_through(world: World, lie: Lie) -> LedgerContract:
+    provider = world.chain.web3.provider
+    assert isinstance(provider, HTTPProvider)
+    return LedgerContract.attach(Web3(Liar(str(provider.endpoint_uri), lie)), world.contract.address)
+
+
+def truth(world: World) -> list[Remembered]:
+    return shown_by(world.contract)
+
+
+def block_hash(world: World) -> bytes:
+    return bytes(world.chain.web3.eth.get_block("latest")["hash"])
+
+
+def audited(world: World, lie: Lie, claims: Claims | None = None) -> Report:
+    """What the audit of a live ledger says, when its node lies."""
+    try:
+        contract = seen_through(world, lie)
+        trusted = claims.block_hash if claims else None
+        return audit(observe(contract, world.store, trusted), claims)
+    except FedledgerError as error:
+        return unreadable(error)
+
+
+def honest(_: str, result: Any) -> Any:
+    return result
+
+
+def without(at: int) -> Lie:
+    """A node that keeps one event to itself."""
+
+    def lie(method: str, result: Any) -> Any:
+        return [log for number, log in enumerate(result) if number != at] if method == "eth_getLogs" else result
+
+    return lie
+
+
+def editing(at: int) -> Lie:
+    """A node that edits a digest in an event."""
+
+    def lie(method: str, result: Any) -> Any:
+        if method == "eth_getLogs":
+            data = result[at]["data"]
+            result[at]["data"] = data[:-65] + ("0" if data[-65] != "0" else "1") + data[-64:]
+        return result
+
+    return lie
+
+
+def stale(world: World, left_out: int) -> Lie:
+    """A node that shows an older state, consistent with itself."""
+    head = "0x" + truth(world)[-1 - left_out][1].hex()
+
+    def lie(method: str, result: Any) -> Any:
+        if method == "eth_getLogs":
+            return result[:-left_out]
+        return head if method == "eth_call" and len(result) == 66 else result
+
+    return lie
+
+
+def other_code(method: str, result: Any) -> Any:
+    return result[:-2] + "00" if method == "eth_getCode" else result
+
+
+def forging(part: str) -> Lie:
+    """A node that forges a part of its storage proof."""
+
+    def lie(method: str, result: Any) -> Any:
+        if method == "eth_getProof":
+            nodes = result["accountProof"] if part == "account" else result["storageProof"][0]["proof"]
+            if part in ("account", "storage"):
+                nodes[-1] = nodes[-1][:-2] + ("00" if nodes[-1][-2:] != "00" else "01")
+            if part == "nothing":
+                result["accountProof"], result["storageProof"][0]["proof"] = [], []
+        if method == "eth_getBlockByHash" and part == "state root":
+            result["stateRoot"] = "0x" + "12" * 32
+        return result
+
+    return lie
+
+
+def found(report: Report, check: int, *words: str) -> str:
+    sentences = [one.sentence for one in report.checks[check - 1].findings if one.verdict is Verdict.VIOLATED]
+    assert any(all(word in sentence for word in words) for sentence in sentences), report.checks[check - 1].findings
+    assert report.verdict is Verdict.VIOLATED
+    return "\n".join(sentences)
+
+
+def test_an_honest_node_is_believed_on_the_hash_of_a_block(world: World) -> None:
+    report = audited(world, honest, Claims(block_hash=block_hash(world)))
+    assert report.verdict is Verdict.VERIFIED
+    assert [ground.kind for ground in report.rests_on] == ["block"]
+    assert "0x" + truth(world)[-1][1].hex() in report.rests_on[0].text
+
+
+def test_a_node_that_withholds_an_event_is_caught(world: World) -> None:
+    for at in (0, 20, len(truth(world)) - 1):
+        found(audited(world, without(at)), 2, "do not refold to the head that the source itself records")
+
+
+def test_a_node_that_edits_an_event_is_caught_with_its_place(world: World) -> None:
+    at = next(n for n, (one, _) in enumerate(truth(world)) if type(one.fact).__name__ == "AttestationRecorded")
+    report = audited(world, editing(at))
+    found(report, 2, "do not refold")
+    found(report, 3, f"entry {at}", "member 5 (Auditor", "does not ask for this")
+
+
+def test_a_stale_node_is_caught_by_a_head_by_receipts_and_by_a_second_node(world: World) -> None:
+    lie, whole = stale(world, 3), truth(world)
+    found(audited(world, lie, Claims(head=whole[-1][1])), 2, "no entry leads to the head given")
+    receipts = Claims(receipts=(("an auditor's receipts", tuple(whole[-2:])),))
+    found(audited(world, lie, receipts), 4, "an auditor's receipts remembers", "nothing: it ends before")
+    second = Claims(providers=(Provider("http://second", tuple(whole)),))
+    report = audited(world, lie, second)
+    sentences = "\n".join(finding.sentence for finding in report.checks[1].findings)
+    assert "provider http://second shows 3 entries after the last one here" in sentences
+
+
+def test_a_stale_node_is_caught_by_the_hash_of_a_block(world: World) -> None:
+    report = audited(world, stale(world, 3), Claims(block_hash=block_hash(world)))
+    found(report, 2, "no entry leads to the storage proof from block")
+
+
+def test_a_node_with_other_code_is_not_the_ledger(world: World) -> None:
+    found(audited(world, other_code), 1, "is not the ledger of this version of fedledger")
+
+
+@pytest.mark.parametrize("part", ["account", "storage", "nothing"])
+def test_a_forged_storage_proof_is_caught(world: World, part: str) -> None:
+    report = audited(world, forging(part), Claims(block_hash=block_hash(world)))
+    found(report, 2, "the storage proof does not lead to the ledger's head")
+
+
+def test_a_forged_header_is_caught(world: World) -> None:
+    found(audited(world, forging("state root"), Claims(block_hash=block_hash(world))), 2, "the storage proof")
+
+
+def test_the_proof_of_another_block_is_caught(world: World) -> None:
+    evidence = observe(world.contract, world.store, block_hash(world))
+    report = audit(evidence, Claims(block_hash=keccak(b"another block")))
+    found(report, 2, "from another block than the one whose hash was given", "0x" + block_hash(world).hex())
+
+
+def test_two_nodes_that_tell_two_histories_are_both_named_with_the_fork(world: World, tmp_path: Path) -> None:
+    with Anvil() as other:
+        rewritten = World(tmp_path, chain=other)
+        assert rewritten.contract.address == world.contract.address, "the same accounts make the same ledger"
+        second = Provider("http://second", tuple(shown_by(rewritten.contract)))
+        report = audited(world, honest, Claims(providers=(second,)))
+    found(report, 2, "what provider http://second shows is another history", "the last entry in common is")
+
+
+def test_a_node_whose_entries_do_not_lead_to_its_head_is_no_second_opinion(world: World) -> None:
+    with pytest.raises(ViolationError, match="its entries refold to head"):
+        shown_by(seen_through(world, without(5)))
+
+
+def test_a_chain_whose_headers_hash_otherwise_is_refused_in_one_sentence(world: World) -> None:
+    def besu(method: str, result: Any) -> Any:
+        if method == "eth_getBlockByHash":
+            result["mixHash"] = "0x63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365"
+        return result
+
+    report = audited(world, besu, Claims(block_hash=block_hash(world)))
+    assert report.verdict is Verdict.INCOMPLETE
+    sentences = [one.sentence for one in report.checks[1].findings if one.verdict is Verdict.INCOMPLETE]
+    assert "Besu's QBFT or IBFT" in sentences[0]
