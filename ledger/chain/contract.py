@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
@@ -219,6 +220,22 @@ class LedgerContract:
             entries.append(Entry(len(self._entries) + len(entries), fact, block, times[block], transaction))
         return entries
 
+    def refolded(self) -> list[tuple[Entry, bytes]]:
+        """Every entry with the head after it.
+
+        Raises:
+            ViolationError: If the entries that the node shows are not those of the contract's head.
+        """
+        entries = self.entries()
+        heads = list(accumulate(entries, extend, initial=self.genesis.head()))
+        head = bytes(self._contract.functions.head().call(block_identifier=self._read))
+        if heads[-1] != head:
+            raise ViolationError(
+                f"the node's entries up to block {self._read} refold to head 0x{heads[-1].hex()}, the contract's is "
+                f"0x{head.hex()}: the node withholds or alters entries; use another node"
+            )
+        return list(zip(entries, heads[1:], strict=True))
+
     def history(self) -> History:
         """The replayed history.
 
@@ -226,15 +243,7 @@ class LedgerContract:
             Refused: If the node shows entries that the rules do not allow.
             ViolationError: If the entries that it shows are not those of the contract's head.
         """
-        entries = self.entries()
-        refolded = reduce(extend, entries, self.genesis.head())
-        head = bytes(self._contract.functions.head().call(block_identifier=self._read))
-        if refolded != head:
-            raise ViolationError(
-                f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "
-                f"0x{head.hex()}: the node withholds or alters entries; use another node"
-            )
-        return replay(self.genesis, entries)
+        return replay(self.genesis, [entry for entry, _ in self.refolded()])
 
     @cached_property
     def _contract(self) -> Contract:
