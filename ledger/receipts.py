@@ -170,12 +170,11 @@ class StateFolder:
             Forked: If another command has remembered another history meanwhile.
         """
         with self._locked():
-            seen = self.seen()
+            before, seen = self.receipts(), self.seen()
             self.compare(seen[: len(shown)], shown)
             fresh = [pair for pair in shown[len(seen) :] if pair[0].block <= final]
             if fresh:
                 self._append(fresh)
-            before = self.receipts()
             after = _renewed(before, shown, len(seen) + len(fresh), latest)
             if after != before:
                 self._replace(after)

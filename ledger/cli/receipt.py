@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ledger.cli.connection import FILE, Connection, connected
-from ledger.cli.output import document, table
+from ledger.cli.output import document, facts, table
 
 if TYPE_CHECKING:
     from ledger.receipts import Receipt, StateFolder
@@ -103,11 +103,15 @@ def verify(connection: Connection, file: Path | None) -> None:
     if connection.as_json:
         document(told)
         return
-    what = f"receipts in {file}" if file else "entries that this member remembers"
-    click.echo(f"{len(remembered)} {what} lie on the history of {len(shown)} entries that the node shows")
-    for status, count in told.get("receipts", {}).items():
-        click.echo(f"  {count} {'receipt' if count == 1 else 'receipts'} {status}")
-    click.echo(f"  head {told['head']}")
+    what = f"receipts in {file}" if file else "remembered entries"
+    facts(
+        [
+            ("verified", f"{len(remembered)} {what}"),
+            ("entries", f"{len(shown)} on the node"),
+            ("head", told["head"]),
+            *((f"receipts {status}", count) for status, count in told.get("receipts", {}).items()),
+        ]
+    )
 
 
 def _described(one: Receipt) -> dict[str, Any]:
