@@ -48,16 +48,8 @@ class Aggregator:
         return self.contract.history().latest_round
 
     def propose(self) -> Proposal:
-        """Verify the open round's updates and settle it; nothing is published.
-
-        Raises:
-            UsageError: If no round is open.
-            BlobMissingError: If the plan is not to be had.
-        """
-        history = self.contract.history()
-        if history.open_round is None:
-            raise UsageError("no round is open: open one before settling")
-        return propose(history, self.store)
+        """Verify the open round's updates and settle it, see `propose`; nothing is published."""
+        return propose(self.contract.history(), self.store)
 
     def publish(self, proposal: Proposal) -> TxReceipt:
         """Store model and manifest and record them; without a quorum, abort the round with the manifest.
@@ -79,8 +71,15 @@ def terms(plan: Plan) -> Terms:
 
 
 def propose(history: History, store: Store) -> Proposal:
-    """Settle the open round of `history`; updates that are not to be had count as unavailable."""
-    known = history.rounds[history.latest_round]
+    """Settle the open round of `history`; updates that are not to be had count as unavailable.
+
+    Raises:
+        UsageError: If no round is open.
+        BlobMissingError: If the plan is not to be had.
+    """
+    known = history.open_round
+    if known is None:
+        raise UsageError("no round is open: open one before settling")
     plan = Plan.decode(store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
     place = Place.of(history.genesis, known.opened)
     unavailable: set[int] = set()

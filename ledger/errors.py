@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ledger.cid import Cid
+    from ledger.receipts import Fork
 
 
 class FedledgerError(Exception):
@@ -42,6 +45,23 @@ class Refused(ViolationError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class Forked(ViolationError):
+    """A history is not the one that was seen before.
+
+    Attributes:
+        fork: Where the two part.
+    """
+
+    def __init__(self, fork: Fork, remembered: Path) -> None:
+        lags = ", unless it only lags behind" if fork.shown is None else ""
+        said = (
+            f"the node shows another history than the one remembered in {remembered}{lags}: go no further, and compare "
+            "heads with the other members"
+        )
+        super().__init__("\n  ".join([said, *fork.sentences()]))
+        self.fork = fork
 
 
 class BlobMismatchedError(ViolationError):

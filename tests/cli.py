@@ -39,7 +39,12 @@ class Cli:
     anvil: Anvil
     folder: Path
     ledger: str = ""
+    state: Path = field(init=False)
+    """Each party remembers in a folder of its own in here."""
     accounts: dict[str, LocalAccount] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = self.folder / "state"
 
     def party(self, name: str) -> LocalAccount:
         """A party's account, with its keystore on disk, and with ether unless it is called ``poor``."""
@@ -70,6 +75,8 @@ class Cli:
             "FEDLEDGER_RPC": self.anvil.url,
             "FEDLEDGER_LEDGER": self.ledger,
             "FEDLEDGER_STORE": str(self.path("blobs")),
+            "FEDLEDGER_STATE": str(self.state / party),
+            "FEDLEDGER_FINALITY": "latest",
             "FEDLEDGER_KEYSTORE": str(self.path(f"{party}.json")),
             "FEDLEDGER_PASSWORD_FILE": str(self.path("password")),
         }

@@ -60,8 +60,10 @@ def founded(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Cli:
 
 
 @pytest.fixture
-def cli(founded: Cli) -> Iterator[Cli]:
-    """That ledger, to be changed at will: afterwards the chain goes back."""
-    before = founded.anvil.snapshot()
+def cli(founded: Cli, tmp_path: Path) -> Iterator[Cli]:
+    """That ledger, to be changed at will: afterwards the chain goes back, and so does what the parties remember."""
+    before, remembered = founded.anvil.snapshot(), founded.state
+    founded.state = Path(shutil.copytree(remembered, tmp_path / "state"))
     yield founded
+    founded.state = remembered
     founded.anvil.revert(before)

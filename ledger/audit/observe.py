@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any, cast
 
 import rlp
@@ -16,8 +15,7 @@ from ledger.audit.evidence import Evidence, Sent
 from ledger.audit.proof import HEAD_SLOT, StorageProof
 from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract
-from ledger.entries import Entry, extend
-from ledger.errors import UnavailableError, ViolationError
+from ledger.errors import UnavailableError
 from ledger.storage import Store
 
 # fmt: off
@@ -48,34 +46,20 @@ def observe(
         UnavailableError: If the node does not show a transaction of its own entries.
     """
     web3 = contract.web3
-    entries, head = contract.shown()
-    heads = list(accumulate(entries, extend, initial=contract.genesis.head()))[1:]
-    hashes = list(dict.fromkeys(entry.transaction for entry in entries))
+    shown, head = contract.shown()
+    hashes = list(dict.fromkeys(entry.transaction for entry, _ in shown))
     sent = {}
     for done, transaction in enumerate(hashes):
         progress("reading transactions", done, len(hashes))
         sent[transaction] = _sent(web3, transaction)
-    last = entries[-1].block if entries else contract.deployed
+    last = shown[-1][0].block if shown else contract.deployed
     code = bytes(web3.eth.get_code(contract.address))
     proof = _proof(contract, block_hash or last)
     if block_hash is not None and proof is None:
         raise UnavailableError(f"the node gives no storage proof from block 0x{block_hash.hex()}: use another node")
     return Evidence(
-        contract.genesis, head, tuple(zip(entries, heads, strict=True)), (), store, code, sent, proof, artifact().raw
+        contract.genesis, head, tuple(shown), (), store, code, sent, proof, artifact().raw
     )
-
-
-def shown_by(contract: LedgerContract) -> list[tuple[Entry, bytes]]:
-    """The history that a node shows, each entry with the refolded head after it; what `Provider` takes.
-
-    Raises:
-        ViolationError: If the entries that it shows do not lead to the head that it shows.
-    """
-    entries, head = contract.shown()
-    heads = list(accumulate(entries, extend, initial=contract.genesis.head()))
-    if heads[-1] != head:
-        raise ViolationError(f"its entries refold to head 0x{heads[-1].hex()}, and it shows 0x{head.hex()}")
-    return list(zip(entries, heads[1:], strict=True))
 
 
 def _sent(web3: Web3, transaction: str) -> Sent:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
@@ -219,10 +220,27 @@ class LedgerContract:
             entries.append(Entry(len(self._entries) + len(entries), fact, block, times[block], transaction))
         return entries
 
-    def shown(self) -> tuple[list[Entry], bytes]:
-        """What the node shows: the entries up to its latest block, and the head after that block."""
+    def shown(self) -> tuple[list[tuple[Entry, bytes]], bytes]:
+        """What the node shows: every entry with the refolded head after it, and the head that it shows itself."""
         entries = self.entries()
-        return entries, bytes(self._contract.functions.head().call(block_identifier=self._read))
+        heads = list(accumulate(entries, extend, initial=self.genesis.head()))[1:]
+        head = bytes(self._contract.functions.head().call(block_identifier=self._read))
+        return list(zip(entries, heads, strict=True)), head
+
+    def refolded(self) -> list[tuple[Entry, bytes]]:
+        """Every entry with the head after it.
+
+        Raises:
+            ViolationError: If the entries that the node shows are not those of the contract's head.
+        """
+        shown, head = self.shown()
+        refolded = shown[-1][1] if shown else self.genesis.head()
+        if refolded != head:
+            raise ViolationError(
+                f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "
+                f"0x{head.hex()}: the node withholds or alters entries; use another node"
+            )
+        return shown
 
     def history(self) -> History:
         """The replayed history.
@@ -231,14 +249,7 @@ class LedgerContract:
             Refused: If the node shows entries that the rules do not allow.
             ViolationError: If the entries that it shows are not those of the contract's head.
         """
-        entries, head = self.shown()
-        refolded = reduce(extend, entries, self.genesis.head())
-        if refolded != head:
-            raise ViolationError(
-                f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "
-                f"0x{head.hex()}: the node withholds or alters entries; use another node"
-            )
-        return replay(self.genesis, entries)
+        return replay(self.genesis, [entry for entry, _ in self.refolded()])
 
     @cached_property
     def _contract(self) -> Contract:

@@ -11,6 +11,9 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.errors import UnavailableError, UsageError
 
+CONFIRMATIONS = 12
+"""Blocks after which one counts as final, where the node does not say."""
+
 
 class Node(HTTPProvider):
     """web3's provider, which says in one sentence that a node does not answer."""
@@ -51,6 +54,25 @@ def now(web3: Web3) -> int:
         return int(web3.eth.get_block("pending")["timestamp"])
     except (Web3Exception, KeyError):
         return int(web3.eth.get_block("latest")["timestamp"])
+
+
+def final_block(web3: Web3, finality: str, latest: int) -> int:
+    """The last block that counts as final, at most `latest`; below 0 where there is none yet.
+
+    Args:
+        web3: The node.
+        finality: ``finalized``: what the node says, or `CONFIRMATIONS` blocks behind the latest if it knows no such
+            block; ``latest``: the latest; a number: that many blocks behind the latest.
+        latest: The latest block.
+    """
+    if finality == "latest":
+        return latest
+    if finality != "finalized":
+        return latest - int(finality)
+    try:
+        return min(int(web3.eth.get_block("finalized")["number"]), latest)
+    except (Web3Exception, KeyError):
+        return latest - CONFIRMATIONS
 
 
 def _why(error: Exception) -> str:

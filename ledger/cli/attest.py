@@ -39,7 +39,7 @@ def attest(connection: Connection, number: int, approve: bool | None, report: Pa
         raise UsageError("a verdict of your own has a report: give --approve or --reject and --report, or neither")
     contract, account = connection.contract, connection.account
     if report is None:
-        examined = examine(contract.history(), connection.blobs, number)
+        examined = examine(connection.history(), connection.blobs, number)
         click.echo(f"The audit of round {number}: {examined.verdict.value}", err=connection.as_json)
         for text in examined.findings:
             click.echo(f"  {plain(text)}", err=connection.as_json)

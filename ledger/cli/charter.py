@@ -26,7 +26,7 @@ def show(connection: Connection) -> None:
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 node or blob cannot be had.
     """
-    history = connection.contract.history()
+    history = connection.history()
     accepted = [
         member
         for member in history.members.values()
@@ -56,7 +56,7 @@ def change(connection: Connection, file: Path) -> None:
     from ledger.errors import UsageError
 
     contract, account, text = connection.contract, connection.account, file.read_bytes()
-    history = contract.history()
+    history = connection.history()
     if not text.strip():
         raise UsageError(f"{file} is empty: a charter says what the members agree to")
     if cid_of(text) == history.charter:
@@ -80,7 +80,7 @@ def accept(connection: Connection, age_key: str | None, sign_only: bool) -> None
     from ledger.chain.signed_files import AcceptanceFile
 
     contract, account = connection.contract, connection.account
-    history = contract.history()
+    history = connection.history()
     key = _age_key(history, account.address, age_key)
     text = _readable(connection, history)
     if not connection.yes:
@@ -105,7 +105,7 @@ def relay(connection: Connection, file: Path) -> None:
     contract, account = connection.contract, connection.account
     carried = AcceptanceFile.read(file)
     with about(file):
-        signed = carried.checked(contract.history(), connection.now, account.address)
+        signed = carried.checked(connection.history(), connection.now, account.address)
     connection.confirm(f"Carry {file} to the chain?")
     recorded(connection, contract.accept_signed(account, signed))
 

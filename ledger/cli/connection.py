@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from web3 import Web3
 
     from ledger.chain.contract import LedgerContract
+    from ledger.history import History
+    from ledger.receipts import Remembered, StateFolder
     from ledger.storage.folder import FolderStore
 
 PATH = click.Path(path_type=Path)
@@ -45,12 +47,26 @@ class AddressType(click.ParamType):  # type: ignore[type-arg]  # generic since c
 ADDRESS = AddressType()
 
 
+class FinalityType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """When a block counts as final: ``finalized``, ``latest``, or how many blocks are behind it."""
+
+    name = "finality"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same text, if it says when."""
+        if not re.fullmatch("finalized|latest|[0-9]{1,6}", value):
+            self.fail(f"{value!r} does not say when a block is final: give finalized, latest, or a number of blocks")
+        return str(value)
+
+
 @dataclass
 class Connection:
     """What the options say, and what they lead to; nothing is reached or asked for before it is needed."""
 
-    rpc: str
+    rpc: str = ""
     ledger: str = ""
+    state: Path = Path()
+    finality: str = "finalized"
     store: Path = Path("blobs")
     keystore: Path = Path()
     password_file: Path | None = None
@@ -73,10 +89,80 @@ class Connection:
 
     @cached_property
     def contract(self) -> LedgerContract:
-        """The ledger, found at its address."""
+        """The ledger, found at its address; whoever has it knows that its history extends what was seen before."""
         from ledger.chain.contract import LedgerContract
+        from ledger.errors import UsageError
 
-        return LedgerContract.attach(self.web3, self.ledger)
+        try:
+            contract = LedgerContract.attach(self.web3, self.ledger)
+        except UsageError:
+            self.memory.compare(self.memory.seen(), [])  # a ledger that was there and is gone
+            raise
+        self._look(contract)
+        return contract
+
+    def history(self) -> History:
+        """The replayed history, as the node shows it now; the one place where commands get it.
+
+        Raises:
+            Forked: If it does not extend what this member has seen.
+            Refused: If the node shows entries that the rules do not allow.
+            ViolationError: If the entries that it shows are not those of the contract's head.
+        """
+        return self._look(self.contract)[0]
+
+    def entries(self) -> list[Remembered]:
+        """The entries of that history, each with the head after it; raises what `history` does."""
+        return self._look(self.contract)[1]
+
+    def _look(self, contract: LedgerContract) -> tuple[History, list[Remembered]]:
+        """Read the history, compare it with what is remembered, and remember what is new and final."""
+        from ledger.chain.node import final_block
+        from ledger.rules import replay
+
+        seen = self.memory.seen()  # before the node is asked: other commands of this member remember more meanwhile
+        latest = self.web3.eth.block_number
+        final = final_block(self.web3, self.finality, latest)
+        shown = contract.refolded()
+        self.memory.compare(seen, shown)
+        history = replay(contract.genesis, [entry for entry, _ in shown])
+        for lost in self.memory.remember(shown, final, latest):
+            click.echo(
+                f"Warning: entry {lost.entry.index} ({type(lost.entry.fact).__name__}), which this member recorded in "
+                f"block {lost.entry.block}, is not on the chain any more: record it again",
+                err=True,
+            )
+        return history, shown
+
+    @cached_property
+    def memory(self) -> StateFolder:
+        """What this member remembers of the ledger."""
+        from ledger.receipts import StateFolder, chains
+
+        state, chain = self.state_folder, self.web3.eth.chain_id
+        others = [other for other in chains(state, self.ledger) if other != chain]
+        memory = StateFolder.of(state, chain, self.ledger)
+        if others and not memory.seen():
+            click.echo(
+                f"Warning: nothing is remembered of {self.ledger} on the node's chain {chain}, only on chain "
+                f"{', '.join(map(str, others))}: is it the right node?",
+                err=True,
+            )
+        return memory
+
+    @property
+    def state_folder(self) -> Path:
+        """The member's state folder, with a folder for each ledger.
+
+        Raises:
+            UsageError: If it is in a home folder, and there is none.
+        """
+        from ledger.errors import UsageError
+
+        try:
+            return self.state.expanduser()
+        except RuntimeError:
+            raise UsageError(f"there is no home folder for {self.state}: name a state folder with --state") from None
 
     @cached_property
     def blobs(self) -> FolderStore:
@@ -165,6 +251,26 @@ _STORE = click.option(
     show_envvar=True,
     help="The folder of blobs.",
 )
+_STATE = click.option(
+    "--state",
+    type=PATH,
+    default=Path("~/.fedledger"),
+    metavar="DIR",
+    envvar="FEDLEDGER_STATE",
+    show_default=True,
+    show_envvar=True,
+    help="Where this member remembers the entries it has seen, and its receipts.",
+)
+_FINALITY = click.option(
+    "--finality",
+    type=FinalityType(),
+    default="finalized",
+    metavar="WHEN",
+    envvar="FEDLEDGER_FINALITY",
+    show_default=True,
+    show_envvar=True,
+    help="When a block is final: finalized (as the node says), latest, or a number of blocks behind the latest.",
+)
 _KEYSTORE = click.option(
     "--keystore",
     type=PATH,
@@ -187,7 +293,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 
 
 def connected(
-    *, writes: bool = False, store: bool = False, ledger: bool = True
+    *, writes: bool = False, store: bool = False, ledger: bool = True, node: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options it needs, and what they say as its first argument, a `Connection`.
 
@@ -195,8 +301,10 @@ def connected(
         writes: It signs and records.
         store: It reads or keeps blobs.
         ledger: There is a ledger already.
+        node: It asks the chain's node.
     """
-    options = [_RPC, *[_LEDGER] * ledger, *[_STORE] * store, *[_KEYSTORE, _PASSWORD, _YES] * writes, _JSON]
+    reads = [*[_LEDGER, _STATE] * ledger, *[_FINALITY] * (ledger and node)]
+    options = [*[_RPC] * node, *reads, *[_STORE] * store, *[_KEYSTORE, _PASSWORD, _YES] * writes, _JSON]
     names = [field.name for field in fields(Connection)]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

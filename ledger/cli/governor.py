@@ -22,7 +22,7 @@ def show(connection: Connection) -> None:
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
     """
-    history = connection.contract.history()
+    history = connection.history()
     offered = history.governance_offer if history.governance_offer != NOBODY else None
     if connection.as_json:
         document({"governor": history.governor, "offered": offered})

@@ -37,7 +37,7 @@ def list_(connection: Connection) -> None:
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
     """
-    history = connection.contract.history()
+    history = connection.history()
     described = [_described(history, one) for one in history.members.values()]
     if connection.as_json:
         document({"members": described})
@@ -65,7 +65,7 @@ def show(connection: Connection, id: int) -> None:  # noqa: A002
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
     """
-    history = connection.contract.history()
+    history = connection.history()
     one = _described(history, _known(history, id))
     if connection.as_json:
         document(one)
@@ -119,7 +119,7 @@ def roles_(connection: Connection, id: int, roles: tuple[str, ...]) -> None:  # 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
     contract, governor = connection.contract, connection.account
-    name = _known(contract.history(), id).name
+    name = _known(connection.history(), id).name
     connection.confirm(f"Make member {id} ({name}) {' and '.join(roles)}, and nothing else, for rounds opened later?")
     recorded(connection, contract.change_roles(governor, id, _role(roles)))
 
@@ -133,7 +133,7 @@ def suspend(connection: Connection, id: int) -> None:  # noqa: A002
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
     contract, governor = connection.contract, connection.account
-    name = _known(contract.history(), id).name
+    name = _known(connection.history(), id).name
     connection.confirm(f"Suspend member {id} ({name}) from rounds opened later?")
     recorded(connection, contract.change_roles(governor, id, _role([])))
 
@@ -148,7 +148,7 @@ def replace(connection: Connection, id: int, account: str) -> None:  # noqa: A00
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
     contract, governor = connection.contract, connection.account
-    name = _known(contract.history(), id).name
+    name = _known(connection.history(), id).name
     connection.confirm(f"Let {account} act for member {id} ({name}) in rounds opened later?")
     recorded(connection, contract.replace_account(governor, id, account))
 
@@ -164,7 +164,7 @@ def offer(connection: Connection, account: str) -> None:
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
     contract, present = connection.contract, connection.account
-    known = contract.history().member_by_account(present.address)
+    known = connection.history().member_by_account(present.address)
     connection.confirm("Withdraw the offer of your place?" if account == NOBODY else f"Offer your place to {account}?")
     note = f"{account} can take it now: fedledger member take {known.id}" if known and account != NOBODY else ""
     recorded(connection, contract.offer_account(present, account), note)
@@ -179,7 +179,7 @@ def take(connection: Connection, id: int) -> None:  # noqa: A002
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
     """
     contract, account = connection.contract, connection.account
-    name = _known(contract.history(), id).name
+    name = _known(connection.history(), id).name
     connection.confirm(f"Act as member {id} ({name}) with {account.address} in rounds opened later?")
     recorded(connection, contract.take_account(account, id))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def recorded(connection: Connection, receipt: TxReceipt, note: str = "", **more: Any) -> None:
-    """Print the entries of a transaction, each with its place and the head after it: its member's receipt.
+    """Keep and print the entries of a transaction, each with its place and the head after it: its member's receipt.
 
     Args:
         connection: The command's.
@@ -26,9 +25,16 @@ def recorded(connection: Connection, receipt: TxReceipt, note: str = "", **more:
         note: A line for people.
         more: What else the JSON document says.
     """
+    pairs = entries_of(connection, receipt)
+    try:
+        connection.memory.keep(pairs)
+    finally:  # it is recorded, and to be told, even where its receipt cannot be kept
+        _tell(connection, pairs, note, more)
+
+
+def _tell(connection: Connection, pairs: list[tuple[Entry, bytes]], note: str, more: dict[str, Any]) -> None:
     from ledger.entries import to_line
 
-    pairs = entries_of(connection, receipt)
     if connection.as_json:
         document({"recorded": [json.loads(to_line(*pair)) for pair in pairs], **more})
         return
@@ -44,13 +50,8 @@ def entries_of(connection: Connection, receipt: TxReceipt) -> list[tuple[Entry, 
     """A transaction's entries, each with the head after it, once all entries refold to the contract's head."""
     from web3 import Web3
 
-    from ledger.entries import extend
-
-    contract, transaction = connection.contract, Web3.to_hex(receipt["transactionHash"])
-    contract.history()
-    entries = contract.entries()
-    heads = list(accumulate(entries, extend, initial=contract.genesis.head()))[1:]
-    return [pair for pair in zip(entries, heads, strict=True) if pair[0].transaction == transaction]
+    transaction = Web3.to_hex(receipt["transactionHash"])
+    return [pair for pair in connection.entries() if pair[0].transaction == transaction]
 
 
 def document(content: Any) -> None:

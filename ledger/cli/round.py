@@ -63,13 +63,13 @@ def open_(connection: Connection, file: Path, base: int | None) -> None:
     from ledger.aggregator import terms
 
     contract, aggregator = connection.contract, connection.account
-    history, plan = contract.history(), _plan(file)
+    history, plan = connection.history(), _plan(file)
     base = history.latest_released if base is None else base
     number = history.latest_round + 1
     on = f"the model of round {base}" if base else "the genesis model"
     connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
     receipt = contract.open(aggregator, connection.blobs.put(plan.encode()), base, terms(plan))
-    number = contract.history().latest_round
+    number = connection.history().latest_round
     recorded(connection, receipt, f"Round {number} is open: fedledger round post {number} UPDATE_FILE", round=number)
 
 
@@ -82,10 +82,10 @@ def settle(connection: Connection) -> None:
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
-    from ledger.aggregator import Aggregator
+    from ledger.aggregator import Aggregator, propose
 
     aggregator = Aggregator(connection.contract, connection.blobs, connection.account)
-    proposal = aggregator.propose()
+    proposal = propose(connection.history(), connection.blobs)
     manifest = proposal.settlement.manifest
     for member, why in proposal.settlement.details.items():
         click.echo(f"  the update of member {member} is excluded: {why}", err=connection.as_json)
@@ -114,9 +114,10 @@ def abort(connection: Connection, number: int, reason: str) -> None:
     from ledger.facts import AbortReason
 
     contract, account = connection.contract, connection.account
-    known = known_round(contract.history(), number)
+    history = connection.history()
+    known = known_round(history, number)
     connection.confirm(f"Abort round {number} with its {len(known.updates)} updates, {reason}?")
-    recorded(connection, contract.abort(account, number, contract.head(), AbortReason[reason.upper()]))
+    recorded(connection, contract.abort(account, number, history.head, AbortReason[reason.upper()]))
 
 
 @round_.command()
@@ -136,7 +137,7 @@ def erase(connection: Connection, number: int, blob: str, member: int, reason: s
     from ledger.facts import ErasureReason
 
     contract, account, digest = connection.contract, connection.account, _digest(blob)
-    update = known_round(contract.history(), number).updates.get(member)
+    update = known_round(connection.history(), number).updates.get(member)
     if update is None or digest not in (update.update.digest, update.key_blob):
         raise UsageError(
             f"{blob} is no blob of member {member}'s update in round {number}: see `fedledger round show {number}`"

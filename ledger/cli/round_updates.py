@@ -31,7 +31,7 @@ def post(connection: Connection, number: int, file: Path, weight: int, sign_only
     from ledger.errors import InvalidBlobError, UsageError
 
     contract, account = connection.contract, connection.account
-    history, blob = contract.history(), file.read_bytes()
+    history, blob = connection.history(), file.read_bytes()
     member, known = history.member_by_account(account.address), history.rounds.get(number)
     if member is None:
         raise UsageError(f"{account.address} is no member's account: give the keystore of one")
@@ -65,7 +65,7 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
     from ledger.facts import UpdateRecorded
 
     contract, account = connection.contract, connection.account
-    history, now = contract.history(), connection.now
+    history, now = connection.history(), connection.now
     carried = {file: UpdateFile.read(file) for file in files}
     number = next(iter(carried.values())).round
     for file, one in carried.items():

@@ -22,7 +22,7 @@ def list_(connection: Connection) -> None:
     """
     from ledger.chain.sentences import moment
 
-    history = connection.contract.history()
+    history = connection.history()
     if connection.as_json:
         document({"rounds": [_described(history, known) for known in history.rounds.values()]})
         return
@@ -52,7 +52,7 @@ def show(connection: Connection, number: int | None) -> None:
     """
     from ledger.chain.sentences import moment
 
-    history = connection.contract.history()
+    history = connection.history()
     known = known_round(history, number or history.latest_round)
     told = _described(history, known)
     if connection.as_json:

@@ -95,13 +95,12 @@ def known_elsewhere(
 
 
 def _provider(url: str, ledger: str) -> Provider:
-    from ledger.audit.observe import shown_by
     from ledger.audit.origin import Provider
     from ledger.errors import FedledgerError, UsageError, ViolationError
 
     try:
         with _understood():
-            return Provider(url, tuple(shown_by(_attach(url, ledger))))
+            return Provider(url, tuple(_attach(url, ledger).refolded()))
     except UsageError as error:
         if not url.startswith(("http://", "https://")):
             raise

@@ -10,7 +10,7 @@ from web3 import HTTPProvider, Web3
 from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.audit.checks import audit, unreadable
-from ledger.audit.observe import observe, shown_by
+from ledger.audit.observe import observe
 from ledger.audit.origin import Claims, Provider
 from ledger.audit.report import Report, Verdict
 from ledger.chain.contract import LedgerContract
@@ -51,7 +51,7 @@ def seen_through(world: World, lie: Lie) -> LedgerContract:
 
 
 def truth(world: World) -> list[Remembered]:
-    return shown_by(world.contract)
+    return world.contract.refolded()
 
 
 def block_hash(world: World) -> bytes:
@@ -192,14 +192,14 @@ def test_two_nodes_that_tell_two_histories_are_both_named_with_the_fork(world: W
     with Anvil() as other:
         rewritten = World(tmp_path, chain=other)
         assert rewritten.contract.address == world.contract.address, "the same accounts make the same ledger"
-        second = Provider("http://second", tuple(shown_by(rewritten.contract)))
+        second = Provider("http://second", tuple(rewritten.contract.refolded()))
         report = audited(world, honest, Claims(providers=(second,)))
     found(report, 2, "what provider http://second shows is another history", "the last entry in common is")
 
 
 def test_a_node_whose_entries_do_not_lead_to_its_head_is_no_second_opinion(world: World) -> None:
-    with pytest.raises(ViolationError, match="its entries refold to head"):
-        shown_by(seen_through(world, without(5)))
+    with pytest.raises(ViolationError, match="refold to head"):
+        seen_through(world, without(5)).refolded()
 
 
 def test_a_chain_whose_headers_hash_otherwise_is_refused_in_one_sentence(world: World) -> None:

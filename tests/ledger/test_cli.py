@@ -42,6 +42,7 @@ def test_the_commands_are_these() -> None:
         "deploy",
         "governor",
         "member",
+        "receipt",
         "round",
     }
     assert len(SINGLE) >= 29
@@ -65,7 +66,17 @@ def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what
     section = MANUAL.split(f"\n### {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
     assert f"$ {name}" in section, "an example"
     assert "Exit status" in section
-    shared = {"--rpc", "--ledger", "--store", "--keystore", "--password-file", "--yes", "--json"}
+    shared = {
+        "--rpc",
+        "--ledger",
+        "--state",
+        "--finality",
+        "--store",
+        "--keystore",
+        "--password-file",
+        "--yes",
+        "--json",
+    }
     options = {one for parameter in COMMANDS[path].params for one in parameter.opts if one.startswith("--")}
     assert {one for one in options - shared if one not in section} == set()
 
@@ -73,8 +84,12 @@ def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what
 @pytest.mark.parametrize("path", [path for path in SINGLE if path not in [("audit",), ("demo",)]], ids=" ".join)
 def test_commands_that_reach_a_ledger_share_their_options(path: tuple[str, ...]) -> None:
     options = {one for parameter in COMMANDS[path].params for one in parameter.opts}
-    assert {"--rpc", "--json"} <= options
-    writes = path[-1] not in ("show", "list")
+    offline = path in [("receipt", "list"), ("receipt", "show")]
+    assert "--json" in options
+    assert ("--rpc" in options) != offline
+    assert "--state" in options or path == ("deploy",), "what reads a ledger compares it with what is remembered"
+    assert ("--finality" in options) == ("--rpc" in options and path != ("deploy",))
+    writes = path[-1] not in ("show", "list", "verify")
     assert writes == ({"--keystore", "--password-file", "--yes"} <= options)
     assert "--password" not in options, "it would stand in the list of processes"
 

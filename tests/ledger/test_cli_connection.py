@@ -83,6 +83,7 @@ def on_a_terminal(cli: Cli, party: str, arguments: list[str], answers: list[str]
         "FEDLEDGER_RPC": cli.anvil.url,
         "FEDLEDGER_LEDGER": cli.ledger,
         "FEDLEDGER_STORE": str(cli.path("blobs")),
+        "FEDLEDGER_STATE": str(cli.state / party),
         "FEDLEDGER_KEYSTORE": str(cli.path(f"{party}.json")),
     }
     pid, terminal = pty.fork()

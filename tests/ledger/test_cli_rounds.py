@@ -164,6 +164,7 @@ def test_a_signed_update_of_a_rewritten_history_is_told_from_one_that_was_altere
     signed = cli.signed(1)
     cli.anvil.revert(before)
     cli.anvil.pass_time(5)
+    cli.state /= "of members who have seen nothing yet"
     cli.open()
     assert "compare heads before anything else" in cli.refused(1, "stranger", "round", "relay", signed)
 
