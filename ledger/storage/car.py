@@ -70,9 +70,7 @@ def write_car(path: Path, files: Mapping[str, bytes], blobs: Iterable[Cid], stor
             shards.setdefault(shard(cid), {})[str(cid)] = node
     directories = {name: directory(nodes) for name, nodes in sorted(shards.items())}
     top = directory(directories)
-    root = directory(
-        {BLOBS: top} | {name: tree([leaf(chunk) for chunk in _cut(file)])[-1] for name, file in files.items()}
-    )
+    root = directory({BLOBS: top} | {name: _root(_cut(file)) for name, file in files.items()})
     with replacing(path) as file:
         writer = _Writer(file, root.cid)
         writer.block(root.cid, root.block)
@@ -88,10 +86,14 @@ def write_car(path: Path, files: Mapping[str, bytes], blobs: Iterable[Cid], stor
 
 
 def _plan(cid: Cid, store: Blobs) -> Node:
-    root = tree([leaf(chunk) for chunk in _read(cid, store)])[-1]
+    root = _root(_read(cid, store))
     if root.cid != cid:
         raise BlobMismatchedError(cid)
     return replace(root, block=b"")
+
+
+def _root(chunks: Iterable[Bytes]) -> Node:
+    return tree([leaf(chunk) for chunk in chunks])[-1]
 
 
 def _read(cid: Cid, store: Blobs) -> Iterator[bytes]:

@@ -169,7 +169,7 @@ class _CarBlob:
 
         Few blocks can make a tree of any size: each is hashed once, however often the tree names it.
         """
-        if (self._cid.codec == RAW) != (self._depth == 0):
+        if (self._cid.codec == RAW) != (self.size <= CHUNK):
             raise BlobMismatchedError(self._cid)
         self._rebuild(self._cid, self._depth, {})
 
