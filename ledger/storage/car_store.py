@@ -30,7 +30,6 @@ from ledger.storage.folder import open_regular
 
 HEADER_SIZE = len(HEADER[0]) + 32 + len(HEADER[1])
 MAX_SECTION = (2 << 20) + 128  # the largest block that IPFS nodes exchange, with its CID
-KINDS = {bytes(Cid(bytes(32), codec))[:4] for codec in (RAW, DAG_PB)}
 NODES_KEPT = 16  # of a tree that is being read, each with at most 1,024 links
 
 
@@ -214,8 +213,7 @@ def _index(descriptor: int) -> tuple[dict[bytes, tuple[int, int]], str | None]:
             break
         if not 0 < length <= min(MAX_SECTION, end - at - start):
             break
-        cid = section[start : start + CID_SIZE]
-        if length >= CID_SIZE and cid[:4] in KINDS:
-            blocks.setdefault(cid, (at + start + CID_SIZE, length - CID_SIZE))
+        if length >= CID_SIZE:  # other kinds of CIDs are shorter or longer; nothing looks for what they become here
+            blocks.setdefault(section[start : start + CID_SIZE], (at + start + CID_SIZE, length - CID_SIZE))
         at += start + length
     return blocks, None if at == end else f"only the first {at:,} of {end:,} bytes can be read"

@@ -24,7 +24,7 @@ from ledger.errors import (
 from ledger.storage import verify
 from ledger.storage.car import write_car
 from ledger.storage.car_store import CarStore
-from ledger.storage.dag_pb import read_directory, read_file_node
+from ledger.storage.dag_pb import read_directory, read_file_node, read_varint
 from ledger.storage.folder import FolderStore
 from tests.cars import BLOBS, FILES, LIMIT, bundle, header, section, sections
 
@@ -220,6 +220,7 @@ STRANGE = {
     "no links": [claiming(0)],
     "no links, and a size": [claiming(5 * CHUNK)],
     "more claimed than there is": [claiming(2 * CHUNK + 1, FULL, LAST)],
+    "one leaf more claimed than there is": [claiming(2 * CHUNK + 1, FULL, FULL)],
     "less claimed than there is": [claiming(CHUNK + 1, FULL, FULL)],
     "nothing claimed": [claiming(0, FULL, LAST)],
     "far more claimed than there is": [claiming((1 << 63) - 1, FULL, LAST)],
@@ -247,6 +248,13 @@ def test_no_other_tree_passes_for_a_blob(tmp_path: Path, nodes: list[Node]) -> N
         verify(blob, cid)
 
 
+def test_a_node_is_hashed_before_it_is_followed(tmp_path: Path) -> None:
+    other = claiming(CHUNK + 1, FULL, LAST)
+    bundled = bundle(tmp_path / "history.car", [Node(two.cid, 0, 0, other.block)], LEAVES)
+    with pytest.raises(BlobMismatchedError, match=str(two.cid)), bundled.open(two.cid):
+        pass
+
+
 def test_a_raw_block_above_the_size_of_a_leaf_is_no_blob(tmp_path: Path) -> None:
     bundled = bundle(tmp_path / "history.car", [], LEAVES)
     for reading in (bundled.verify, bundled.get):
@@ -265,6 +273,26 @@ def test_a_few_blocks_that_claim_a_million_terabytes_are_verified_at_once(tmp_pa
         bundled.get(cid, LIMIT)
     with bundled.open(cid) as blob:
         assert blob.leaf(511 << 30) == bytes(CHUNK)
+
+
+@pytest.mark.parametrize("block", [two.block, directory({"a": two, "b": LAST}).block], ids=["file", "directory"])
+def test_a_node_that_is_cut_short_or_goes_on_is_refused(block: bytes) -> None:
+    for damaged in [*(block[:length] for length in range(len(block))), block + b"\0", block + block]:
+        for read in (read_file_node, read_directory):
+            with pytest.raises(ValueError, match=r"field|number|node"):
+                read(damaged)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xa5\x00", b"\xff" * 9 + b"\x01", b"\xff" * 8])
+def test_a_number_that_is_cut_off_too_large_or_overlong_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="a number that is cut off, too large, or longer than it need be"):
+        read_varint(data, 0)
+
+
+@given(st.integers(0, (1 << 63) - 1), st.binary(max_size=3), st.binary(max_size=3))
+def test_a_number_is_read_as_it_was_written(number: int, before: bytes, after: bytes) -> None:
+    written = before + varint(number)
+    assert read_varint(written + after, len(before)) == (number, len(written))
 
 
 cids = st.builds(lambda digest, codec: bytes(Cid(digest, codec)), st.binary(min_size=32, max_size=32), st.just(RAW))
