@@ -189,11 +189,13 @@ class _CarBlob:
 
     def _node(self, cid: Cid) -> tuple[int, list[Cid]]:
         block = self._data(cid)
+        if hashlib.sha256(block).digest() != cid.digest:
+            raise BlobMismatchedError(self._cid)
         try:
             size, children = read_file_node(block)
         except ValueError:
             raise BlobMismatchedError(self._cid) from None
-        if hashlib.sha256(block).digest() != cid.digest or not 0 < len(children) <= MAX_LINKS:
+        if not 0 < len(children) <= MAX_LINKS:
             raise BlobMismatchedError(self._cid)
         return size, children
 
