@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 CHUNK = 1 << 20
@@ -74,10 +74,10 @@ def cid_of_chunks(chunks: Iterable[Bytes]) -> Cid:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a blob's tree.
+    """A node of a blob's tree, or of a directory.
 
     Attributes:
-        file_size: Bytes of the blob below this node.
+        file_size: Bytes of the blob below this node; 0 for a directory.
         dag_size: Bytes of all blocks below and including this node.
         block: The node's own block; empty for a leaf, whose block is its chunk.
     """
@@ -98,29 +98,40 @@ def tree(leaves: Sequence[Node]) -> list[Node]:
     level = list(leaves) or [leaf(b"")]
     nodes = [] if len(level) > 1 else level
     while len(level) > 1:
-        level = [_parent(level[at : at + MAX_LINKS]) for at in range(0, len(level), MAX_LINKS)]
+        level = [parent(level[at : at + MAX_LINKS]) for at in range(0, len(level), MAX_LINKS)]
         nodes += level
     return nodes
 
 
-def _parent(children: list[Node]) -> Node:
+def parent(children: Sequence[Node]) -> Node:
     """The UnixFS file node over `children`; a single child is wrapped too, so all leaves lie at one depth."""
     file_size = sum(child.file_size for child in children)
-    unixfs = b"\x08\x02\x18" + _varint(file_size)
-    unixfs += b"".join(b"\x20" + _varint(child.file_size) for child in children)
-    links = b"".join(
-        _field(0x12, _field(0x0A, bytes(child.cid)) + b"\x12\x00\x18" + _varint(child.dag_size)) for child in children
+    unixfs = b"\x08\x02\x18" + varint(file_size)
+    unixfs += b"".join(b"\x20" + varint(child.file_size) for child in children)
+    return _node([(b"", child) for child in children], unixfs, file_size)
+
+
+def directory(links: Mapping[str, Node]) -> Node:
+    """The UnixFS directory of files and directories by their names."""
+    return _node([(name.encode(), links[name]) for name in sorted(links, key=str.encode)], b"\x08\x01", 0)
+
+
+def _node(links: Sequence[tuple[bytes, Node]], unixfs: bytes, file_size: int) -> Node:
+    block = b"".join(
+        _field(0x12, _field(0x0A, bytes(child.cid)) + _field(0x12, name) + b"\x18" + varint(child.dag_size))
+        for name, child in links
     )
-    block = links + _field(0x0A, unixfs)
-    dag_size = len(block) + sum(child.dag_size for child in children)
+    block += _field(0x0A, unixfs)
+    dag_size = len(block) + sum(child.dag_size for _, child in links)
     return Node(Cid(hashlib.sha256(block).digest(), DAG_PB), file_size, dag_size, block)
 
 
 def _field(tag: int, value: bytes) -> bytes:
-    return bytes((tag,)) + _varint(len(value)) + value
+    return bytes((tag,)) + varint(len(value)) + value
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number in seven bits a byte, the lowest first, as protobuf and CAR write it."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

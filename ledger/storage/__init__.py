@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -26,11 +27,8 @@ class Blob(Protocol):
         """
 
 
-class Store(Protocol):
-    """Blobs by CID."""
-
-    def put(self, blob: bytes) -> Cid:
-        """Keep a blob and return its CID, computed from its bytes."""
+class Blobs(Protocol):
+    """Blobs by CID, to be read."""
 
     def open(self, cid: Cid) -> AbstractContextManager[Blob]:
         """A blob's bytes as they are stored, for readers that verify for themselves.
@@ -64,24 +62,37 @@ class Store(Protocol):
         """Whether something is stored under `cid`; only `get` and `verify` look at it."""
 
 
+class Store(Blobs, Protocol):
+    """Blobs by CID, to be read and kept."""
+
+    def put(self, blob: bytes) -> Cid:
+        """Keep a blob and return its CID, computed from its bytes."""
+
+
 def read(blob: Blob, cid: Cid, limit: int | None) -> bytes:
-    """The bytes of an open blob, verified; see `Store.get`."""
+    """The bytes of an open blob, verified; see `Blobs.get`."""
     if limit is not None and blob.size > limit:
         verify(blob, cid)
         raise BlobTooLargeError(cid, blob.size, limit)
-    chunks = [blob.leaf(number) for number in _leaves(blob, cid)]
+    chunks = list(chunks_of(blob, cid))
     if tree([leaf(chunk) for chunk in chunks])[-1].cid != cid:
         raise BlobMismatchedError(cid)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def verify(blob: Blob, cid: Cid) -> None:
-    """Check the bytes of an open blob; see `Store.verify`."""
-    if tree([leaf(blob.leaf(number)) for number in _leaves(blob, cid)])[-1].cid != cid:
+    """Check the bytes of an open blob; see `Blobs.verify`."""
+    if tree([leaf(chunk) for chunk in chunks_of(blob, cid)])[-1].cid != cid:
         raise BlobMismatchedError(cid)
 
 
-def _leaves(blob: Blob, cid: Cid) -> range:
+def chunks_of(blob: Blob, cid: Cid) -> Iterator[bytes]:
+    """The bytes of an open blob, leaf by leaf, for readers that compare with the CID at the end.
+
+    Raises:
+        BlobMismatchedError: If no blob of that size has such a CID.
+    """
     if cid.codec == RAW and blob.size > CHUNK:
-        raise BlobMismatchedError(cid)  # no blob of that size has such a CID: what is there need not be read
-    return range(max(1, -(-blob.size // CHUNK)))
+        raise BlobMismatchedError(cid)  # what is there need not be read
+    for number in range(max(1, -(-blob.size // CHUNK))):
+        yield blob.leaf(number)

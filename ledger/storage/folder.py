@@ -27,27 +27,13 @@ class FolderStore:
         """Keep a blob; a damaged file of the same name is replaced."""
         cid = cid_of(blob)
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=self.folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self.path(cid))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with replacing(self.folder / str(cid)) as file:
+            file.write(blob)
         return cid
 
     @contextmanager
     def open(self, cid: Cid) -> Iterator[Blob]:
-        """See `Store.open`."""
+        """See `Blobs.open`."""
         try:
             with open_regular(self.path(cid)) as file:
                 yield _File(file.fileno(), os.fstat(file.fileno()).st_size)
@@ -55,22 +41,49 @@ class FolderStore:
             raise BlobMissingError(cid, str(error.strerror)) from None
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
-        """See `Store.get`."""
+        """See `Blobs.get`."""
         with self.open(cid) as blob:
             return read(blob, cid, limit)
 
     def verify(self, cid: Cid) -> None:
-        """See `Store.verify`."""
+        """See `Blobs.verify`."""
         with self.open(cid) as blob:
             verify(blob, cid)
 
     def has(self, cid: Cid) -> bool:
-        """See `Store.has`."""
+        """See `Blobs.has`."""
         return self.path(cid).is_file()
 
     def path(self, cid: Cid) -> Path:
-        """The blob's file."""
-        return self.folder / str(cid)
+        """The blob's file, where it is or where `put` keeps it: a folder taken out of a bundle is sharded."""
+        flat, sharded = self.folder / str(cid), self.folder / shard(cid) / str(cid)
+        return sharded if sharded.is_file() and not flat.exists() else flat
+
+
+def shard(cid: Cid) -> str:
+    """The folder of a blob within a bundle's ``blobs``, so that none of them grows too large."""
+    return str(cid)[-2:]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name, in the place of what was there, only when all its bytes are on disk."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def open_regular(path: Path) -> BinaryIO:
