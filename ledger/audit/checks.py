@@ -35,7 +35,7 @@ from ledger.facts import Role
 from ledger.history import History
 from ledger.rules import check
 from ledger.settlement import self_test
-from ledger.storage import Store
+from ledger.storage import Blobs
 
 MEANINGS = (
     Meaning(
@@ -286,7 +286,7 @@ class _Replay:
 class _Charters:
     """The limits of each version of the charter, read once."""
 
-    store: Store
+    store: Blobs
     cids: Mapping[int, Cid]
     findings: list[Finding] = field(default_factory=list)
     _limits: dict[int, Limits | None] = field(default_factory=dict)

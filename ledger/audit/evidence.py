@@ -27,7 +27,7 @@ from ledger.entries import (
     to_line,
 )
 from ledger.errors import UnavailableError, UsageError, ViolationError
-from ledger.storage import Store
+from ledger.storage import Blobs
 from ledger.storage.folder import FolderStore, open_regular
 
 
@@ -64,7 +64,7 @@ class Evidence:
     head: bytes
     entries: tuple[tuple[Entry, bytes], ...]
     unreadable: tuple[str, ...]
-    store: Store
+    store: Blobs
     code: bytes | None
     sent: Mapping[str, Sent]
     proof: StorageProof | None
@@ -144,7 +144,7 @@ def read_folder(folder: Path) -> Evidence:
     return read_evidence(file, FolderStore(folder / "blobs"))
 
 
-def read_evidence(file: Callable[[str], bytes], store: Store) -> Evidence:
+def read_evidence(file: Callable[[str], bytes], store: Blobs) -> Evidence:
     """Read the folder's files.
 
     Args:

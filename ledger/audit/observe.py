@@ -16,7 +16,7 @@ from ledger.audit.proof import HEAD_SLOT, StorageProof
 from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract
 from ledger.errors import UnavailableError
-from ledger.storage import Store
+from ledger.storage import Blobs
 
 # fmt: off
 _HEADER = (
@@ -29,7 +29,7 @@ _HEADER = (
 
 def observe(
     contract: LedgerContract,
-    store: Store,
+    store: Blobs,
     block_hash: bytes | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Evidence:
@@ -57,9 +57,7 @@ def observe(
     proof = _proof(contract, block_hash or last)
     if block_hash is not None and proof is None:
         raise UnavailableError(f"the node gives no storage proof from block 0x{block_hash.hex()}: use another node")
-    return Evidence(
-        contract.genesis, head, tuple(shown), (), store, code, sent, proof, artifact().raw
-    )
+    return Evidence(contract.genesis, head, tuple(shown), (), store, code, sent, proof, artifact().raw)
 
 
 def _sent(web3: Web3, transaction: str) -> Sent:

@@ -16,7 +16,7 @@ from ledger.entries import Entry
 from ledger.errors import FedledgerError
 from ledger.facts import Role
 from ledger.history import History, Round, Status
-from ledger.storage import Store
+from ledger.storage import Blobs
 
 MAX_REPORT_BYTES = 1 << 20
 
@@ -128,7 +128,7 @@ def _eligible(history: History) -> list[int]:
     ]
 
 
-def _quality(known: Round, store: Store) -> dict[str, float] | None:
+def _quality(known: Round, store: Blobs) -> dict[str, float] | None:
     """What the first report that says it says of the model's quality: its attester's word."""
     for _, attestation in sorted(known.attestations.items()):
         try:
@@ -138,7 +138,7 @@ def _quality(known: Round, store: Store) -> dict[str, float] | None:
     return None
 
 
-def _bytes(known: Round, store: Store) -> int | None:
+def _bytes(known: Round, store: Blobs) -> int | None:
     """The bytes of all blobs that the round's entries name; None where one is not there."""
     recorded: Iterable[facts.Fact] = [*known.updates.values(), *known.attestations.values()]
     named = [known.opened.plan, *(cid for fact in recorded for cid, _ in references(fact))]

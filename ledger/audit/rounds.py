@@ -22,7 +22,7 @@ from ledger.history import History, Round
 from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.settlement import Settlement, settle
-from ledger.storage import Store
+from ledger.storage import Blobs
 from ledger.updates import Place, decode_model
 
 
@@ -72,7 +72,7 @@ class RoundAudit:
 def audit_round(
     history: History,
     known: Round,
-    store: Store,
+    store: Blobs,
     limits: Limits | None = None,
     erasures: Mapping[bytes, Erasure] | None = None,
 ) -> RoundAudit:
@@ -92,7 +92,7 @@ def audit_round(
 class _RoundCheck:
     history: History
     known: Round
-    store: Store
+    store: Blobs
     limits: Limits | None
     erasures: Mapping[bytes, Erasure]
     audit: RoundAudit

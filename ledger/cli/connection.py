@@ -242,7 +242,7 @@ _LEDGER = click.option(
     show_envvar=True,
     help="The ledger's address.",
 )
-_STORE = click.option(
+STORE = click.option(
     "--store",
     type=PATH,
     default=Path("blobs"),
@@ -251,7 +251,7 @@ _STORE = click.option(
     show_envvar=True,
     help="The folder of blobs.",
 )
-_STATE = click.option(
+STATE = click.option(
     "--state",
     type=PATH,
     default=Path("~/.fedledger"),
@@ -289,7 +289,7 @@ _PASSWORD = click.option(
     help="A file with the keystore's password; without it, FEDLEDGER_PASSWORD is taken, or it is asked for.",
 )
 _YES = click.option("--yes", is_flag=True, help="Do not ask before recording what cannot be undone.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 
 def connected(
@@ -303,8 +303,8 @@ def connected(
         ledger: There is a ledger already.
         node: It asks the chain's node.
     """
-    reads = [*[_LEDGER, _STATE] * ledger, *[_FINALITY] * (ledger and node)]
-    options = [*[_RPC] * node, *reads, *[_STORE] * store, *[_KEYSTORE, _PASSWORD, _YES] * writes, _JSON]
+    reads = [*[_LEDGER, STATE] * ledger, *[_FINALITY] * (ledger and node)]
+    options = [*[_RPC] * node, *reads, *[STORE] * store, *[_KEYSTORE, _PASSWORD, _YES] * writes, JSON]
     names = [field.name for field in fields(Connection)]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -314,7 +314,7 @@ def connected(
             try:
                 command(connection, **given)
             except Exception as error:
-                raise _understood(error) from None
+                raise understood(error) from None
 
         for option in reversed(options):
             run = option(run)
@@ -323,7 +323,7 @@ def connected(
     return decorate
 
 
-def _understood(error: Exception) -> Exception:
+def understood(error: Exception) -> Exception:
     """What a node says to a question, in one sentence; anything else as it is."""
     from web3.exceptions import Web3Exception
 
