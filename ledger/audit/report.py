@@ -117,7 +117,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in (Verdict.VIOLATED, Verdict.INCOMPLETE) if verdict in seen), Verdict.VERIFIED)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """On one line, of bearable length, without control characters: strangers chose the names in it."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return shown if len(shown) <= MAX_TEXT else f"{shown[:MAX_TEXT]}… ({len(shown):,} characters)"
@@ -125,14 +125,14 @@ def _plain(text: str) -> str:
 
 def violated(text: str) -> Finding:
     """Evidence that something is wrong."""
-    return Finding(Verdict.VIOLATED, _plain(text))
+    return Finding(Verdict.VIOLATED, plain(text))
 
 
 def incomplete(text: str) -> Finding:
     """Something that could not be checked."""
-    return Finding(Verdict.INCOMPLETE, _plain(text))
+    return Finding(Verdict.INCOMPLETE, plain(text))
 
 
 def noted(text: str) -> Finding:
     """Something true that should be known."""
-    return Finding(Verdict.VERIFIED, _plain(text))
+    return Finding(Verdict.VERIFIED, plain(text))
