@@ -179,10 +179,10 @@ def violated(**changes: Any) -> Json:
     )
     rejected = finding(
         "verified",
-        "the auditor rejected the model of round 7",
-        round=7,
+        "the auditor rejected the model of round 18",
+        round=18,
         member={"id": 6, "name": "Regulator", "account": account("member", 6)},
-        cid=cid("report", 7),
+        cid=cid("report", 18),
     )
     return document(
         findings={"blobs": [altered], "settlement": [left_out], "objections": [rejected]},

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
@@ -39,6 +40,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=[BLUE, "#a34a00", "#17603a", "#6b3fa0", GREY]),
     "grid.color": "#dfe2e6",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.3,
@@ -80,7 +82,7 @@ def timeline(rounds: Sequence[Round], rules: Rules, label: str) -> str:
         ):
             known = [((moment - start) / seconds, number) for moment, number in moments if moment is not None]
             if known:
-                face = "white" if name == "released" else color
+                face = "none" if name == "released" else color
                 axes.plot(*zip(*known, strict=True), marker, color=color, markerfacecolor=face, label=name)
         axes.set_xlabel(f"{unit} since the first round was opened")
         axes.set_ylabel("round")
@@ -102,7 +104,7 @@ def quality(rounds: Sequence[Round], rules: Rules, label: str) -> str:
             shown = [(number, value) for number, value in points if _drawable(value)]
             axes.plot(*zip(*shown, strict=True) if shown else ((), ()), marker=MARKERS[at % len(MARKERS)], label=short(name))
         axes.legend()
-        _rounds_below(axes)
+        _rounds_below(axes, rounds)
 
     return _svg("quality", 2.6, draw, rules, label)
 
@@ -137,7 +139,7 @@ def costs(rounds: Sequence[Round], rules: Rules, label: str) -> str:
             axes.set_ylabel(field)
             axes.set_ylim(bottom=0)
         figure.align_ylabels()
-        _rounds_below(axes)
+        _rounds_below(axes, rounds)
 
     return _svg("costs", 3.6, draw, rules, label)
 
@@ -150,7 +152,9 @@ def _drawable(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and abs(value) < LARGEST
 
 
-def _rounds_below(axes: Axes) -> None:
+def _rounds_below(axes: Axes, rounds: Sequence[Round]) -> None:
+    numbers = [one["round"] for one in rounds]
+    axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("round")
 
