@@ -1,9 +1,9 @@
 """The audit's report for people who would rather look than read: one self-contained HTML file. Pure.
 
-`report.html.j2` is the page. It asks no network for anything, and its policy (Content-Security-Policy) allows only the one style and
-the one script whose hashes it states. Strangers chose the names in it: each value is escaped, on one line, of bearable
-length, and shows its control characters instead of obeying them. Importing this raises `UsageError` where the
-extra `report` is not installed.
+`report.html.j2` is the page. It asks no network for anything, and its policy (Content-Security-Policy) allows only the
+one style and the one script whose hashes it states. Strangers chose the names in it: each value is escaped, on one
+line, of bearable length, and shows its control characters instead of obeying them. Importing this raises `UsageError`
+where the extra `report` is not installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ try:
     from ledger.audit import plots
 except ImportError as error:
     raise UsageError(
-        f"the HTML report needs what is not installed ({error.name}): pip install 'fedledger[report]'"
+        f"the HTML report needs a package that is not installed ({error.name}): pip install 'fedledger[report]'"
     ) from error
 
 ROUNDS_ACROSS = 10
@@ -65,7 +65,7 @@ def render(document: Mapping[str, Any]) -> str:
         names=names,
         sites=sites,
         matrix=_matrix(timeline),
-        figures={name: Markup(svg) for name, svg in _figures(timeline, sites, rules).items()},  # noqa: S704: drawn here
+        figures={name: Markup(svg) for name, svg in _figures(timeline, sites, rules).items()},  # noqa: S704 - drawn here
         plot_rules=rules,
         measures=sorted({name for one in timeline for name in one["quality"] or {}}),
     )
@@ -174,4 +174,4 @@ def _embedded(document: Mapping[str, Any]) -> Markup:
     text = json.dumps(document, indent=1)
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704: escaped above
+    return Markup(text)  # noqa: S704 - escaped above

@@ -102,7 +102,9 @@ def quality(rounds: Sequence[Round], rules: Rules, label: str) -> str:
         for at, name in enumerate(names):
             points = [(one["round"], (one["quality"] or {}).get(name)) for one in rounds]
             shown = [(number, value) for number, value in points if _drawable(value)]
-            axes.plot(*zip(*shown, strict=True) if shown else ((), ()), marker=MARKERS[at % len(MARKERS)], label=short(name))
+            axes.plot(
+                *zip(*shown, strict=True) if shown else ((), ()), marker=MARKERS[at % len(MARKERS)], label=short(name)
+            )
         axes.legend()
         _rounds_below(axes, rounds)
 
