@@ -19,9 +19,26 @@ BEGINNING = 1_790_000_000
 
 HOSPITALS = ["Cleveland", "Hungary", "Switzerland", "Long Beach VA"]
 
+HOSTILE = [
+    "</script><script>parent.harmed = 1</script>",
+    '"><img src=x onerror="harmed = 1">',
+    "Saint \u202eyraM\u202c\u2066\x1b[31m",
+    "first\nsecond\r\n\x00third",
+    "$\\frac{x}{$ </text></svg><script>harmed = 1</script>",
+    "]]><!--",
+    "{{ document }}{% raw %}",
+    "x" * 5000,
+    "\ud800 病院 בית־חולים _",
+    "}</style><style>* { display: none }",
+]
+"""Names of people who mean harm."""
+
+KEPT = {"verdict", "status", "outcome", "name", "roles"}
+"""Words of closed lists; and names, which are hostile already."""
+
 CHECKS = {
     "ledger": (
-        "The source is the ledger that it claims to be: chain id, address, and runtime code equal to the shipped artifact.",
+        "The source is the ledger that it claims to be: chain id, address, and runtime code as in the artifact.",
         "The source, for the code that it shows.",
         "That the address is the one that the consortium agreed on.",
     ),
@@ -115,7 +132,7 @@ def document(
     members += [_member(sites + 1, "Coordinating centre", "aggregator"), _member(sites + 2, "Regulator", "auditor")]
     weights = [chance.randrange(100, 1500) for _ in range(sites)]
     timeline = [_round(number, rounds, weights, chance) for number in range(1, rounds + 1)]
-    checks = [
+    checks: list[Json] = [
         {
             "number": number,
             "name": name,
@@ -231,6 +248,23 @@ def unreadable() -> Json:
         members=[],
         checks=[{**check, "status": "incomplete", "summary": "the source is read", "findings": [found]}],
     )
+
+
+def hostile() -> Json:
+    """A document whose every text was chosen by somebody who means harm."""
+
+    def spoil(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: spoil(inner, name) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [spoil(inner, key) for inner in value]
+        return f"{HOSTILE[1]}{value}{HOSTILE[0]}" if isinstance(value, str) and key not in KEPT else value
+
+    honest = violated(rounds=12, sites=len(HOSTILE), names=HOSTILE)
+    honest["timeline"][3]["quality"] = {HOSTILE[0]: 0.5, HOSTILE[4]: 1e308, HOSTILE[9]: -1e308, "_": 0}
+    honest["timeline"][4]["deadline"] = 2**64 - 1
+    spoilt: Json = spoil(honest)
+    return spoilt
 
 
 def _member(id_: int, name: str, role: str = "participant") -> Json:

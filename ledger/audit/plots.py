@@ -30,7 +30,7 @@ MARKERS = "osD^vPX*"
 LARGEST = 1e15
 """Nothing that is measured here is larger; a stranger's document may say otherwise."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
@@ -162,7 +162,7 @@ def _rounds_below(axes: Axes, rounds: Sequence[Round]) -> None:
 
 
 def _svg(name: str, height: float, draw: Callable[[Figure], None], rules: Rules, label: str) -> str:
-    """An SVG element without style attributes, which the page's policy forbids: each style becomes a class of `rules`."""
+    """An SVG element without style attributes, which the page's policy forbids: each becomes a class of `rules`."""
     target = io.StringIO()
     # matplotlib measures text in a font of its own, and warns of every letter that it lacks; the browser has its own.
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
@@ -170,7 +170,7 @@ def _svg(name: str, height: float, draw: Callable[[Figure], None], rules: Rules,
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
         figure.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    root = ElementTree.fromstring(target.getvalue())  # noqa: S314: it is what matplotlib has just written
+    root = ElementTree.fromstring(target.getvalue())  # noqa: S314 - matplotlib has just written it
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith(("}style", "}metadata")):
