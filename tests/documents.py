@@ -258,7 +258,9 @@ def hostile() -> Json:
             return {name: spoil(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [spoil(inner, key) for inner in value]
-        return f"{HOSTILE[1]}{value}{HOSTILE[0]}" if isinstance(value, str) and key not in KEPT else value
+        if not isinstance(value, str) or key in KEPT:
+            return value
+        return f"{HOSTILE[1]}{HOSTILE[2]}{value}{HOSTILE[3]}{HOSTILE[0]}"
 
     honest = violated(rounds=12, sites=len(HOSTILE), names=HOSTILE)
     honest["timeline"][3]["quality"] = {HOSTILE[0]: 0.5, HOSTILE[4]: 1e308, HOSTILE[9]: -1e308, "_": 0}

@@ -101,7 +101,7 @@ def _sites(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "share": weight / total if total else None,
                 **{
                     outcome: sum(update["outcome"] == outcome for update in updates[member])
-                    for outcome in ("counted", "excluded", "recorded")
+                    for outcome in ("counted", "excluded")
                 },
             }
         )
