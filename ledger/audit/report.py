@@ -85,7 +85,7 @@ class Finding:
             None if self.found is None else f"found {self.found}",
             None if self.by is None else f"by {self.by}",
         ]
-        return _plain("; ".join(part for part in parts if part))
+        return plain("; ".join(part for part in parts if part))
 
     def document(self) -> dict[str, Any]:
         """The finding in JSON."""
@@ -93,7 +93,7 @@ class Finding:
         member = self.member
         return {
             "verdict": self.verdict.value,
-            **{name: None if text is None else _plain(text) for name, text in texts.items()},
+            **{name: None if text is None else plain(text) for name, text in texts.items()},
             "round": self.round,
             "member": None if member is None else {"id": member.id, "name": member.name, "account": member.account},
             "cid": None if self.cid is None else str(self.cid),
@@ -279,7 +279,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in (Verdict.VIOLATED, Verdict.INCOMPLETE) if verdict in seen), Verdict.VERIFIED)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """On one line, of bearable length, without control characters: strangers chose the names in it."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return shown if len(shown) <= MAX_TEXT else f"{shown[:MAX_TEXT]}… ({len(shown):,} characters)"

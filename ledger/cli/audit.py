@@ -76,6 +76,8 @@ def audit(
     from ledger.audit.evidence import read_head
     from ledger.errors import FedledgerError, UsageError
 
+    if html is not None:
+        import ledger.audit.html  # says what is missing before a long audit starts
     asked = Asked(_rounds(rounds), _share(sample), read_head(since) if since else None)
     try:
         with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
