@@ -73,11 +73,11 @@ def audit(
     """
     from ledger.audit.checks import Asked, unreadable
     from ledger.audit.checks import audit as run
-    from ledger.audit.evidence import read_head
+    from ledger.audit.evidence import read_head, write_atomically
     from ledger.errors import FedledgerError, UsageError
 
     if html is not None:
-        import ledger.audit.html  # says what is missing before a long audit starts
+        from ledger.audit.html import render  # says what is missing before a long audit starts
     asked = Asked(_rounds(rounds), _share(sample), read_head(since) if since else None)
     try:
         with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
@@ -89,7 +89,7 @@ def audit(
         report = unreadable(error)
     document = report.document()
     if html is not None:
-        _write_html(html, document)
+        write_atomically(html, render(document).encode())
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
@@ -169,10 +169,3 @@ def _share(text: str | None) -> float | None:
     if not text.endswith("%") or not 0 < share <= 1:
         raise UsageError(f"--sample {text!r} is no share of the rounds: say 5%")
     return share
-
-
-def _write_html(path: Path, document: dict[str, object]) -> None:
-    from ledger.audit.evidence import write_atomically
-    from ledger.audit.html import render
-
-    write_atomically(path, render(document).encode())
