@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 from eth_hash.auto import keccak
 
@@ -97,7 +97,6 @@ class Authors:
             history: The state before the entry.
             entry: The entry.
         """
-        where = place(history, entry)
         try:
             call = self._call(history, entry)
         except _NotShown as not_shown:
@@ -107,6 +106,7 @@ class Authors:
         try:
             check(history, entry.fact, entry.time, call)
         except Refused as refused:
+            where = place(history, entry)
             signed = call.signer or call.sender
             return [violated(f"who signed it may not do this: {refused}", found=signed, by=OPERATORS, **where)]
         self.proven += 1
@@ -127,12 +127,12 @@ class Authors:
 
     def _call(self, history: History, entry: Entry) -> Call | None:
         """The call that recorded the entry, None where it came through another contract."""
-        where = place(history, entry)
+        where = partial(place, history, entry)
         transaction, first = self._transaction(history, entry)
         if transaction.to != self.ledger:
             actor = _account_of(history, entry.fact)
             text = f"it came through the contract {transaction.to}: its author, {actor}, is not provable by a signature"
-            self._through.append((actor, noted(text, found=f"sent by {transaction.sender}", **where)))
+            self._through.append((actor, noted(text, found=f"sent by {transaction.sender}", **where())))
             return None
         if first and (last := self._nonces.get(transaction.sender, -1)) >= transaction.nonce:
             raise _NotShown(
@@ -141,7 +141,7 @@ class Authors:
                     expected=f"a number above {last} of {transaction.sender}",
                     found=f"{transaction.nonce}, in {transaction.hash}",
                     by=OPERATORS,
-                    **where,
+                    **where(),
                 )
             )
         self._nonces[transaction.sender] = max(transaction.nonce, self._nonces.get(transaction.sender, -1))
@@ -153,7 +153,7 @@ class Authors:
                     expected=f"a call of {_CALLS[type(entry.fact)][0].split('(')[0]} with what the entry says",
                     found=f"a call of {_name(transaction.data)}, signed by {transaction.sender}",
                     by=OPERATORS,
-                    **where,
+                    **where(),
                 )
             )
         sender = getattr(entry.fact, "sender", None)
@@ -161,36 +161,36 @@ class Authors:
             sender = entry.fact.account if isinstance(entry.fact, facts.AccountTaken) else entry.fact.governor
         if sender not in (None, transaction.sender):
             text = "the entry names another sender than signed the transaction"
-            raise _NotShown(violated(text, expected=sender, found=transaction.sender, by=OPERATORS, **where))
+            raise _NotShown(violated(text, expected=sender, found=transaction.sender, by=OPERATORS, **where()))
         return call
 
     def _transaction(self, history: History, entry: Entry) -> tuple[SignedTransaction, bool]:
         """The entry's transaction, and whether this is its first entry."""
-        where, name = place(history, entry), entry.transaction
+        where, name = partial(place, history, entry), entry.transaction
         if (known := self._transactions.get(name)) is not None:
             return known, False
         if (sent := self.sent.get(name)) is None:
             text = f"its signed transaction {name} is not in the source: who is its author is not shown"
-            raise _NotShown(incomplete(text, **where))
+            raise _NotShown(incomplete(text, **where()))
         try:
             transaction = SignedTransaction.parse(sent.raw)
         except ValueError as error:
-            raise _NotShown(violated(f"its transaction {name} is {error}", by=OPERATORS, **where)) from None
+            raise _NotShown(violated(f"its transaction {name} is {error}", by=OPERATORS, **where())) from None
         if transaction.hash != name:
             text = "the signed transaction beside it is another one"
-            raise _NotShown(violated(text, expected=name, found=transaction.hash, by=OPERATORS, **where))
+            raise _NotShown(violated(text, expected=name, found=transaction.hash, by=OPERATORS, **where()))
         if transaction.chain_id is None:
-            raise _NotShown(incomplete(f"its transaction {name} was signed for no chain in particular", **where))
+            raise _NotShown(incomplete(f"its transaction {name} was signed for no chain in particular", **where()))
         if transaction.chain_id != self.chain_id:
             text = "its transaction was signed for another chain"
             expected, found = str(self.chain_id), str(transaction.chain_id)
-            raise _NotShown(violated(text, expected=expected, found=found, by=OPERATORS, **where))
+            raise _NotShown(violated(text, expected=expected, found=found, by=OPERATORS, **where()))
         self._transactions[name] = transaction
         return transaction, True
 
     def _carried(self, history: History, entry: Entry, transaction: SignedTransaction) -> Call | None:
         """The call of an entry whose member signed, and another carried it."""
-        fact, where = entry.fact, place(history, entry)
+        fact, where = entry.fact, partial(place, history, entry)
         match fact:
             case facts.UpdateRecorded() if known := history.rounds.get(fact.round):
                 signatures = _relayed(transaction.data).get(words(fact, "round", "update", "key_blob", "weight"), [])
@@ -219,14 +219,14 @@ class Authors:
                     expected=f"a signature of {party(history, fact.member)} over this round of this history",
                     found=f"a signature of {' and '.join(str(signer or 'nobody') for signer in signers)}",
                     by=f"{transaction.sender}, who carried it, or {OPERATORS}",
-                    **where,
+                    **where(),
                 )
             )
         signer = next(one for one in signers if one in history.accounts and history.accounts[one].member == fact.member)
         if isinstance(fact, facts.CharterAccepted) and history.accounts[signer or ""].acceptances != nonce:
             expected, found = f"acceptance {history.accounts[signer or ''].acceptances}", f"acceptance {nonce}"
             text = "its member signed another of its acceptances"
-            raise _NotShown(violated(text, expected=expected, found=found, by=OPERATORS, **where))
+            raise _NotShown(violated(text, expected=expected, found=found, by=OPERATORS, **where()))
         return Call(transaction.sender, signer=signer)
 
 

@@ -56,8 +56,11 @@ class FolderStore:
 
     def path(self, cid: Cid) -> Path:
         """The blob's file, where it is or where `put` keeps it: a folder taken out of a bundle is sharded."""
-        flat, sharded = self.folder / str(cid), self.folder / shard(cid) / str(cid)
-        return sharded if sharded.is_file() and not flat.exists() else flat
+        flat = self.folder / str(cid)
+        if flat.exists():
+            return flat
+        sharded = self.folder / shard(cid) / str(cid)
+        return sharded if sharded.is_file() else flat
 
 
 def shard(cid: Cid) -> str:

@@ -15,6 +15,7 @@ from ledger.audit.origin import Claims, Provider
 from ledger.audit.report import Report, Verdict
 from ledger.chain.contract import LedgerContract
 from ledger.errors import FedledgerError, ViolationError
+from ledger.facts import AttestationRecorded
 from ledger.receipts import Remembered
 from tests.anvil import Anvil
 from tests.world import World, every_kind_of_entry
@@ -126,66 +127,83 @@ def forging(part: str) -> Lie:
     return lie
 
 
-def found(report: Report, check: int, *words: str) -> str:
+def nothing(_: World) -> Claims:
+    return Claims()
+
+
+def a_head(world: World) -> Claims:
+    return Claims(head=truth(world)[-1][1])
+
+
+def receipts(world: World) -> Claims:
+    return Claims(receipts=(("an auditor's receipts", tuple(truth(world)[-2:])),))
+
+
+def a_block(world: World) -> Claims:
+    return Claims(block_hash=block_hash(world))
+
+
+def another_block(_: World) -> Claims:
+    return Claims(block_hash=keccak(b"another block"))
+
+
+def a_second_node(world: World) -> Claims:
+    return Claims(providers=(Provider("http://second", tuple(truth(world))),))
+
+
+def attestation(world: World) -> int:
+    return next(at for at, (one, _) in enumerate(truth(world)) if isinstance(one.fact, AttestationRecorded))
+
+
+FRAUDS: dict[str, tuple[Callable[[World], Lie], Callable[[World], Claims], int, list[str]]] = {
+    "withholds the first event": (lambda _: without(0), nothing, 2, ["do not refold to the head that the source"]),
+    "withholds an event": (lambda _: without(20), nothing, 2, ["do not refold to the head that the source"]),
+    "withholds the last event": (lambda world: without(len(truth(world)) - 1), nothing, 2, ["do not refold"]),
+    "edits an event": (lambda world: editing(attestation(world)), nothing, 2, ["do not refold"]),
+    "edits an event that is signed": (
+        lambda world: editing(attestation(world)), nothing, 3, ["member 5 (Auditor, 0x", "does not ask for this"]),
+    "shows a stale state, to who knows a head": (
+        lambda world: stale(world, 3), a_head, 2, ["no entry leads to the head given"]),
+    "shows a stale state, to who has receipts": (
+        lambda world: stale(world, 3), receipts, 4, ["an auditor's receipts remembers", "nothing: it ends before"]),
+    "shows a stale state, to who trusts a block": (
+        lambda world: stale(world, 3), a_block, 2, ["no entry leads to the storage proof from block"]),
+    "shows other code": (lambda _: other_code, nothing, 1, ["is not the ledger of this version of fedledger"]),
+    "forges the proof of the account": (lambda _: forging("account"), a_block, 2, ["does not lead to the ledger's head"]),
+    "forges the proof of the head": (lambda _: forging("storage"), a_block, 2, ["does not lead to the ledger's head"]),
+    "gives an empty proof": (lambda _: forging("nothing"), a_block, 2, ["does not lead to the ledger's head"]),
+    "forges the block's header": (lambda _: forging("state root"), a_block, 2, ["the storage proof"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAUDS)
+def test_a_lie_is_caught_by_its_check(name: str, world: World) -> None:
+    lie, claims, check, expected = FRAUDS[name]
+    report = audited(world, lie(world), claims(world))
     sentences = [one.sentence for one in report.checks[check - 1].findings if one.verdict is Verdict.VIOLATED]
-    assert any(all(word in sentence for word in words) for sentence in sentences), report.checks[check - 1].findings
+    assert any(all(word in sentence for word in expected) for sentence in sentences), sentences
     assert report.verdict is Verdict.VIOLATED
-    return "\n".join(sentences)
 
 
 def test_an_honest_node_is_believed_on_the_hash_of_a_block(world: World) -> None:
-    report = audited(world, honest, Claims(block_hash=block_hash(world)))
+    report = audited(world, honest, a_block(world))
     assert report.verdict is Verdict.VERIFIED
     assert [ground.kind for ground in report.rests_on] == ["block"]
     assert "0x" + truth(world)[-1][1].hex() in report.rests_on[0].text
 
 
-def test_a_node_that_withholds_an_event_is_caught(world: World) -> None:
-    for at in (0, 20, len(truth(world)) - 1):
-        found(audited(world, without(at)), 2, "do not refold to the head that the source itself records")
+def test_the_proof_of_another_block_is_caught(world: World) -> None:
+    report = audit(observe(world.contract, world.store, block_hash(world)), another_block(world))
+    assert report.verdict is Verdict.VIOLATED
+    sentences = "\n".join(finding.sentence for finding in report.checks[1].findings)
+    assert "from another block than the one whose hash was given" in sentences
+    assert "found 0x" + block_hash(world).hex() in sentences
 
 
-def test_a_node_that_edits_an_event_is_caught_with_its_place(world: World) -> None:
-    at = next(n for n, (one, _) in enumerate(truth(world)) if type(one.fact).__name__ == "AttestationRecorded")
-    report = audited(world, editing(at))
-    found(report, 2, "do not refold")
-    found(report, 3, f"entry {at}", "member 5 (Auditor", "does not ask for this")
-
-
-def test_a_stale_node_is_caught_by_a_head_by_receipts_and_by_a_second_node(world: World) -> None:
-    lie, whole = stale(world, 3), truth(world)
-    found(audited(world, lie, Claims(head=whole[-1][1])), 2, "no entry leads to the head given")
-    receipts = Claims(receipts=(("an auditor's receipts", tuple(whole[-2:])),))
-    found(audited(world, lie, receipts), 4, "an auditor's receipts remembers", "nothing: it ends before")
-    second = Claims(providers=(Provider("http://second", tuple(whole)),))
-    report = audited(world, lie, second)
+def test_what_a_second_node_shows_beyond_the_source_is_said(world: World) -> None:
+    report = audited(world, stale(world, 3), a_second_node(world))
     sentences = "\n".join(finding.sentence for finding in report.checks[1].findings)
     assert "provider http://second shows 3 entries after the last one here" in sentences
-
-
-def test_a_stale_node_is_caught_by_the_hash_of_a_block(world: World) -> None:
-    report = audited(world, stale(world, 3), Claims(block_hash=block_hash(world)))
-    found(report, 2, "no entry leads to the storage proof from block")
-
-
-def test_a_node_with_other_code_is_not_the_ledger(world: World) -> None:
-    found(audited(world, other_code), 1, "is not the ledger of this version of fedledger")
-
-
-@pytest.mark.parametrize("part", ["account", "storage", "nothing"])
-def test_a_forged_storage_proof_is_caught(world: World, part: str) -> None:
-    report = audited(world, forging(part), Claims(block_hash=block_hash(world)))
-    found(report, 2, "the storage proof does not lead to the ledger's head")
-
-
-def test_a_forged_header_is_caught(world: World) -> None:
-    found(audited(world, forging("state root"), Claims(block_hash=block_hash(world))), 2, "the storage proof")
-
-
-def test_the_proof_of_another_block_is_caught(world: World) -> None:
-    evidence = observe(world.contract, world.store, block_hash(world))
-    report = audit(evidence, Claims(block_hash=keccak(b"another block")))
-    found(report, 2, "from another block than the one whose hash was given", "0x" + block_hash(world).hex())
 
 
 def test_two_nodes_that_tell_two_histories_are_both_named_with_the_fork(world: World, tmp_path: Path) -> None:
@@ -194,7 +212,9 @@ def test_two_nodes_that_tell_two_histories_are_both_named_with_the_fork(world: W
         assert rewritten.contract.address == world.contract.address, "the same accounts make the same ledger"
         second = Provider("http://second", tuple(rewritten.contract.refolded()))
         report = audited(world, honest, Claims(providers=(second,)))
-    found(report, 2, "what provider http://second shows is another history", "the last entry in common is")
+    assert report.verdict is Verdict.VIOLATED
+    sentences = "\n".join(finding.sentence for finding in report.checks[1].findings)
+    assert "what provider http://second shows is another history: the last entry in common is" in sentences
 
 
 def test_a_node_whose_entries_do_not_lead_to_its_head_is_no_second_opinion(world: World) -> None:
@@ -208,7 +228,7 @@ def test_a_chain_whose_headers_hash_otherwise_is_refused_in_one_sentence(world: 
             result["mixHash"] = "0x63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365"
         return result
 
-    report = audited(world, besu, Claims(block_hash=block_hash(world)))
+    report = audited(world, besu, a_block(world))
     assert report.verdict is Verdict.INCOMPLETE
     sentences = [one.sentence for one in report.checks[1].findings if one.verdict is Verdict.INCOMPLETE]
     assert "Besu's QBFT or IBFT" in sentences[0]
