@@ -169,7 +169,7 @@ FRAUDS: dict[str, tuple[Callable[[World], Lie], Callable[[World], Claims], int, 
     "shows a stale state, to who trusts a block": (
         lambda world: stale(world, 3), a_block, 2, ["no entry leads to the storage proof from block"]),
     "shows other code": (lambda _: other_code, nothing, 1, ["is not the ledger of this version of fedledger"]),
-    "forges the proof of the account": (lambda _: forging("account"), a_block, 2, ["does not lead to the ledger's head"]),
+    "forges the proof of the account": (lambda _: forging("account"), a_block, 2, ["does not lead to the ledger"]),
     "forges the proof of the head": (lambda _: forging("storage"), a_block, 2, ["does not lead to the ledger's head"]),
     "gives an empty proof": (lambda _: forging("nothing"), a_block, 2, ["does not lead to the ledger's head"]),
     "forges the block's header": (lambda _: forging("state root"), a_block, 2, ["the storage proof"]),
