@@ -12,7 +12,7 @@ import click
 
 from ledger.cli.connection import ADDRESS, PATH, STATE, STORE
 from ledger.cli.output import plain
-from ledger.cli.sources import BLOCK_HASH, known_elsewhere, reading
+from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, reading
 
 if TYPE_CHECKING:
     from ledger.audit.checks import Progress
@@ -25,7 +25,7 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
 @click.argument("source", metavar="SOURCE")
 @click.option("--ledger", type=ADDRESS, metavar="0x…", envvar="FEDLEDGER_LEDGER", help="The ledger's address.")
 @STORE
-@click.option("--head", metavar="0x…", help="A head of the ledger, known from elsewhere than SOURCE.")
+@click.option("--head", type=HEAD, metavar="0x…", help="A head of the ledger, known from elsewhere than SOURCE.")
 @click.option("--provider", "providers", metavar="URL", multiple=True, help="Another node, to compare with.")
 @click.option(
     "--receipts", type=PATH, multiple=True, help="What a member remembers: its state folder, or its receipts."
@@ -35,22 +35,22 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
 @click.option("--recompile", is_flag=True, help="Compile the contract from its source, and compare the code.")
 @click.option("--rounds", metavar="3-7", help="Look at the blobs of these rounds only; say 3, 3-7 or 1,4-6.")
 @click.option("--sample", metavar="5%", help="Look at the blobs of this share of the rounds only, chosen by chance.")
-@click.option("--since", metavar="0x…", help="Continue from an audit that passed, up to this head.")
+@click.option("--since", type=HEAD, metavar="0x…", help="Continue from an audit that passed, up to this head.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.option("--html", type=PATH, metavar="FILE", help="Write the report as one HTML page, too.")
 def audit(
     source: str,
     ledger: str | None,
     store: Path,
-    head: str | None,
+    head: bytes | None,
     providers: tuple[str, ...],
     receipts: tuple[Path, ...],
-    block_hash: str | None,
+    block_hash: bytes | None,
     state: Path,
     recompile: bool,
     rounds: str | None,
     sample: str | None,
-    since: str | None,
+    since: bytes | None,
     as_json: bool,
     html: Path | None,
 ) -> None:
@@ -73,12 +73,12 @@ def audit(
     """
     from ledger.audit.checks import Asked, unreadable
     from ledger.audit.checks import audit as run
-    from ledger.audit.evidence import read_head, write_atomically
+    from ledger.audit.evidence import write_atomically
     from ledger.errors import FedledgerError, UsageError
 
     if html is not None:
         from ledger.audit.html import render  # says what is missing before a long audit starts
-    asked = Asked(_rounds(rounds), _share(sample), read_head(since) if since else None)
+    asked = Asked(_rounds(rounds), _share(sample), since)
     try:
         with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
             claims = known_elsewhere(evidence, ledger, head, providers, receipts, block_hash, since, state, recompile)

@@ -19,7 +19,7 @@ from ledger.cli.sources import BLOCK_HASH, reading
 @STORE
 @BLOCK_HASH
 @JSON
-def export(source: str, output: Path, ledger: str | None, store: Path, block_hash: str | None, as_json: bool) -> None:
+def export(source: str, output: Path, ledger: str | None, store: Path, block_hash: bytes | None, as_json: bool) -> None:
     r"""Write a ledger with all its evidence and blobs into one file, for an audit without network.
 
     LEDGER is a node's address (http://…, with --ledger and --store), a folder that the demo left behind, or another

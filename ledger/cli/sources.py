@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,14 +15,31 @@ if TYPE_CHECKING:
     from ledger.audit.origin import Claims, Provider
     from ledger.chain.contract import LedgerContract
 
+
+class HeadType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A head, or a block's hash."""
+
+    name = "head"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Its 32 bytes."""
+        from ledger.audit.evidence import read_head
+
+        return read_head(value)
+
+
+HEAD = HeadType()
 BLOCK_HASH = click.option(
-    "--block-hash", metavar="0x…", help="The hash of a block that you trust: the head is proven from it."
+    "--block-hash",
+    type=HEAD,
+    metavar="0x…",
+    help="The hash of a block that you trust: the head is proven from it.",
 )
 
 
 @contextmanager
 def reading(
-    source: str, ledger: str | None, store: Path, block_hash: str | None, progress: Progress
+    source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress
 ) -> Iterator[Evidence]:
     """What a source shows.
 
@@ -36,7 +53,7 @@ def reading(
     Raises:
         UsageError: If the source is none.
     """
-    from ledger.audit.evidence import read_folder, read_head
+    from ledger.audit.evidence import read_folder
     from ledger.errors import UsageError
 
     if source.startswith(("http://", "https://")):
@@ -45,9 +62,8 @@ def reading(
 
         if ledger is None:
             raise UsageError(f"{source} is a node: give --ledger, the address of the ledger on its chain")
-        trusted = read_head(block_hash) if block_hash else None
         with _understood():
-            yield observe(_attach(source, ledger), FolderStore(store), trusted, progress)
+            yield observe(_attach(source, ledger), FolderStore(store), block_hash, progress)
         return
     path = Path(source)
     if path.is_file():
@@ -64,16 +80,15 @@ def reading(
 def known_elsewhere(
     evidence: Evidence,
     ledger: str | None,
-    head: str | None,
+    head: bytes | None,
     providers: Sequence[str],
     receipts: Sequence[Path],
-    block_hash: str | None,
-    since: str | None,
+    block_hash: bytes | None,
+    since: bytes | None,
     state: Path,
     recompile: bool,
 ) -> Claims:
     """What the options say is known from elsewhere, and what this member remembers itself."""
-    from ledger.audit.evidence import read_head
     from ledger.audit.origin import Claims
     from ledger.facts import Address
     from ledger.receipts import StateFolder, read_receipts
@@ -85,11 +100,11 @@ def known_elsewhere(
         remembered.append(("this member's own memory", tuple(read_receipts(own.folder))))
     return Claims(
         ledger=Address(ledger.lower()) if ledger else None,
-        head=read_head(head) if head else None,
+        head=head,
         receipts=tuple(remembered),
         providers=tuple(_provider(url, genesis.ledger) for url in providers),
-        block_hash=read_head(block_hash) if block_hash else None,
-        since=read_head(since) if since else None,
+        block_hash=block_hash,
+        since=since,
         recompiled=_recompiled() if recompile else None,
     )
 
