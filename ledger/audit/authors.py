@@ -24,7 +24,7 @@ from ledger.entries import Entry, words
 from ledger.errors import Refused
 from ledger.facts import Address, Fact
 from ledger.history import History
-from ledger.rules import Call, check
+from ledger.rules import Call
 
 OPERATORS = "whoever runs the chain or its node, or made this file"
 
@@ -84,36 +84,41 @@ class Authors:
     chain_id: int
     sent: Mapping[str, Sent]
     proven: int = 0
+    findings: list[Finding] = field(default_factory=list)
     _transactions: dict[str, SignedTransaction] = field(default_factory=dict)
-    _used: dict[str, set[bytes]] = field(default_factory=dict)
     _nonces: dict[Address, int] = field(default_factory=dict)
+    _last: tuple[str, int] | None = None  # the transaction of the entry before, and its block
     _signers: set[Address] = field(default_factory=set)
     _through: list[tuple[Address, Finding]] = field(default_factory=list)
 
-    def examine(self, history: History, entry: Entry) -> list[Finding]:
-        """What is wrong with the authorship of the next entry after `history`.
-
-        Args:
-            history: The state before the entry.
-            entry: The entry.
-        """
+    def call(self, history: History, entry: Entry) -> Call | None:
+        """The signed call that recorded the next entry after `history`; None where it does not show, which is noted."""
+        if not self.sent:
+            return None
         try:
             call = self._call(history, entry)
         except _NotShown as not_shown:
-            return [not_shown.finding]
-        if call is None:
-            return []
-        try:
-            check(history, entry.fact, entry.time, call)
-        except Refused as refused:
-            where = place(history, entry)
-            signed = call.signer or call.sender
-            return [violated(f"who signed it may not do this: {refused}", found=signed, by=OPERATORS, **where)]
-        self.proven += 1
-        self._signers.add(Address(call.signer or call.sender))
-        return []
+            self.findings.append(not_shown.finding)
+            return None
+        if call is not None:
+            self.proven += 1
+            self._signers.add(Address(call.signer or call.sender))
+        return call
 
-    def through_contracts(self) -> list[Finding]:
+    def not_allowed(self, history: History, entry: Entry, call: Call, refused: Refused) -> None:
+        """Take note that the rules allow the entry, and not to the account that signed it."""
+        self.proven -= 1
+        text, signed = f"who signed it may not do this: {refused}", call.signer or call.sender
+        self.findings.append(violated(text, found=signed, by=OPERATORS, **place(history, entry)))
+
+    def unproven(self, entries: int) -> list[Finding]:
+        """What there is to say at the end, after so many entries."""
+        if not self.sent and entries:
+            text = "the source has no signed transactions: who is the author of the entries is not shown"
+            return [incomplete(text)]
+        return self.findings + self._through_contracts()
+
+    def _through_contracts(self) -> list[Finding]:
         """What is to be said, at the end, of entries that reached the ledger through another contract."""
         return [
             incomplete(
@@ -145,7 +150,13 @@ class Authors:
                 )
             )
         self._nonces[transaction.sender] = max(transaction.nonce, self._nonces.get(transaction.sender, -1))
-        call = _direct(entry, transaction) or self._carried(history, entry, transaction)
+        direct = _direct(entry, transaction)
+        call = direct or self._carried(history, entry, transaction)
+        here = (entry.transaction, entry.block)
+        if not first and (direct or here != self._last):
+            text = "its transaction has recorded another entry before"
+            raise _NotShown(violated(text, found=transaction.hash, by=OPERATORS, **where()))
+        self._last = here
         if call is None:
             raise _NotShown(
                 violated(

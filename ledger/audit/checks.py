@@ -30,6 +30,7 @@ from ledger.audit.report import Check, Finding, Meaning, Report, Scope, incomple
 from ledger.audit.rounds import Erasure, RoundAudit, audit_round
 from ledger.charter import Limits, limits_of
 from ledger.cid import Cid
+from ledger.entries import Entry
 from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, UsageError, ViolationError
 from ledger.facts import Role
 from ledger.history import History
@@ -159,7 +160,10 @@ def audit(
     results: tuple[tuple[str, list[Finding]], ...] = (
         check_code(evidence, claims),
         entries,
-        (f"{replayed.authors.proven} of {len(evidence.entries)} entries by a signature", replayed.unproven()),
+        (
+            f"{replayed.authors.proven} of {len(evidence.entries)} entries by a signature",
+            replayed.authors.unproven(len(evidence.entries)),
+        ),
         check_receipts(evidence, claims, replayed.heads),
         (f"the contract's rules replayed over {len(evidence.entries)} entries", rules),
         _check_blobs(replayed, audits, scope, progress),
@@ -223,27 +227,29 @@ class _Replay:
         self.erasures: list[Erasure] = []
         self.last_of: dict[int, int] = {}
         self.blobs: dict[Cid, _Named] = {evidence.genesis.charter: _Named({"charter, version 1": {}}, always=True)}
-        self._unproven: list[Finding] = []
         for done, (entry, _) in enumerate(evidence.entries):
             if done % 256 == 0:
                 progress("replaying entries", done, len(evidence.entries))
-            try:
-                check(history, entry.fact, entry.time)
-            except Refused as refused:
-                text = f"the rules do not allow {type(entry.fact).__name__}: {refused.name}: {refused}"
-                self.refusals.append(violated(text, by=OPERATORS, **place(history, entry)))
-            if evidence.sent:
-                self._unproven += self.authors.examine(history, entry)
+            self._check(entry)
             self._note(entry.fact, entry.index, entry.block)
             history.record(entry)
             self.heads.append(history.head)
             self.overview.see(history, entry)
 
-    def unproven(self) -> list[Finding]:
-        """What check 3 finds."""
-        if not self.evidence.sent and self.evidence.entries:
-            return [incomplete("the source has no signed transactions: who is the author of the entries is not shown")]
-        return self._unproven + self.authors.through_contracts()
+    def _check(self, entry: Entry) -> None:
+        history, fact = self.history, entry.fact
+        call = self.authors.call(history, entry)
+        try:
+            check(history, fact, entry.time, call)
+        except Refused as with_author:
+            try:
+                check(history, fact, entry.time)
+            except Refused as refused:
+                text = f"the rules do not allow {type(fact).__name__}: {refused.name}: {refused}"
+                self.refusals.append(violated(text, by=OPERATORS, **place(history, entry)))
+            else:
+                if call is not None:
+                    self.authors.not_allowed(history, entry, call, with_author)
 
     def erasures_in(self, round_: int) -> dict[bytes, Erasure]:
         """Erasures of this round's updates, by digest."""

@@ -498,6 +498,8 @@ def _authors() -> Iterator[Fraud]:
     yield Fraud("authors", "a signed transaction missing", 3, Verdict.INCOMPLETE, _missing_transaction)
     yield Fraud("authors", "all signed transactions missing", 3, Verdict.INCOMPLETE, _no_transactions)
     yield Fraud("authors", "an entry that names another's transaction", 3, Verdict.VIOLATED, _other_transaction)
+    yield Fraud("authors", "one transaction for two entries", 3, Verdict.VIOLATED, _twice)
+    yield Fraud("authors", "a relayed update far from its transaction's others", 3, Verdict.VIOLATED, _apart)
     yield Fraud("authors", "an account's transactions out of their order", 3, Verdict.VIOLATED, _out_of_order)
 
 
@@ -604,6 +606,24 @@ def _other_transaction(scene: Scene) -> list[str]:
     scene.entries[at] = (moved, scene.entries[at][1])
     scene.write()
     return [f"entry {at}", "member 1 (Site 1, 0x", "does not ask for this"]
+
+
+def _twice(scene: Scene) -> list[str]:
+    entries = [entry for entry, _ in scene.true]
+    again = entries[scene.row("RolesChanged")]
+    last = entries[-1]
+    scene.rewrite([*entries, Entry(len(entries), again.fact, last.block, last.time, again.transaction)])
+    return [f"entry {len(entries)}", "its transaction has recorded another entry before", again.transaction]
+
+
+def _apart(scene: Scene) -> list[str]:
+    """The update that member 3 signed for round 1, recorded again where another round of the same number is open."""
+    entries = [entry for entry, _ in scene.true]
+    at = scene.row("UpdateRecorded", round=1, member=3)
+    relayed, next_one = entries[at], entries[at + 1]
+    moved = Entry(at + 2, relayed.fact, next_one.block, next_one.time, relayed.transaction)
+    scene.rewrite([*entries[: at + 2], moved, *entries[at + 2 :]])
+    return [f"entry {at + 2}", "member 3 (Site 3, 0x", "its transaction has recorded another entry before"]
 
 
 def _out_of_order(scene: Scene) -> list[str]:
