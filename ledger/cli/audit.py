@@ -78,10 +78,11 @@ def audit(
 
     if html is not None:
         from ledger.audit.html import render  # says what is missing before a long audit starts
-    asked = Asked(_rounds(rounds), _share(sample), read_head(since) if since else None)
+    known, trusted, passed = (read_head(text) if text else None for text in (head, block_hash, since))
+    asked = Asked(_rounds(rounds), _share(sample), passed)
     try:
-        with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
-            claims = known_elsewhere(evidence, ledger, head, providers, receipts, block_hash, since, state, recompile)
+        with progress() as told, reading(source, ledger, store, trusted, told) as evidence:
+            claims = known_elsewhere(evidence, ledger, known, providers, receipts, trusted, passed, state, recompile)
             report = run(evidence, claims, asked, told)
     except UsageError:
         raise

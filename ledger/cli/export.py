@@ -33,9 +33,11 @@ def export(source: str, output: Path, ledger: str | None, store: Path, block_has
       3  written, without blobs that are missing and not recorded as erased; or the node cannot be reached
     """
     from ledger.audit.bundle import write_bundle
+    from ledger.audit.evidence import read_head
     from ledger.facts import ErasureRecorded
 
-    with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
+    trusted = read_head(block_hash) if block_hash else None
+    with progress() as told, reading(source, ledger, store, trusted, told) as evidence:
         written = write_bundle(output, evidence)
     erased = {entry.fact.digest for entry, _ in evidence.entries if isinstance(entry.fact, ErasureRecorded)}
     missing = [cid for cid in written.missing if cid.digest not in erased]

@@ -22,7 +22,7 @@ BLOCK_HASH = click.option(
 
 @contextmanager
 def reading(
-    source: str, ledger: str | None, store: Path, block_hash: str | None, progress: Progress
+    source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress
 ) -> Iterator[Evidence]:
     """What a source shows.
 
@@ -30,13 +30,13 @@ def reading(
         source: A node's address, a folder, or a bundle.
         ledger: The ledger's address, for a node.
         store: The folder of its blobs, for a node.
-        block_hash: The block from which a node is to prove the head; None for that of the last entry.
+        block_hash: The hash of the block from which a node is to prove the head; None for that of the last entry.
         progress: Told how far it is.
 
     Raises:
         UsageError: If the source is none.
     """
-    from ledger.audit.evidence import read_folder, read_head
+    from ledger.audit.evidence import read_folder
     from ledger.errors import UsageError
 
     if source.startswith(("http://", "https://")):
@@ -45,9 +45,9 @@ def reading(
 
         if ledger is None:
             raise UsageError(f"{source} is a node: give --ledger, the address of the ledger on its chain")
-        trusted = read_head(block_hash) if block_hash else None
         with _understood():
-            yield observe(_attach(source, ledger), FolderStore(store), trusted, progress)
+            evidence = observe(_attach(source, ledger), FolderStore(store), block_hash, progress)
+        yield evidence
         return
     path = Path(source)
     if path.is_file():
@@ -64,16 +64,15 @@ def reading(
 def known_elsewhere(
     evidence: Evidence,
     ledger: str | None,
-    head: str | None,
+    head: bytes | None,
     providers: Sequence[str],
     receipts: Sequence[Path],
-    block_hash: str | None,
-    since: str | None,
+    block_hash: bytes | None,
+    since: bytes | None,
     state: Path,
     recompile: bool,
 ) -> Claims:
     """What the options say is known from elsewhere, and what this member remembers itself."""
-    from ledger.audit.evidence import read_head
     from ledger.audit.origin import Claims
     from ledger.facts import Address
     from ledger.receipts import StateFolder, read_receipts
@@ -85,11 +84,11 @@ def known_elsewhere(
         remembered.append(("this member's own memory", tuple(read_receipts(own.folder))))
     return Claims(
         ledger=Address(ledger.lower()) if ledger else None,
-        head=read_head(head) if head else None,
+        head=head,
         receipts=tuple(remembered),
         providers=tuple(_provider(url, genesis.ledger) for url in providers),
-        block_hash=read_head(block_hash) if block_hash else None,
-        since=read_head(since) if since else None,
+        block_hash=block_hash,
+        since=since,
         recompiled=_recompiled() if recompile else None,
     )
 

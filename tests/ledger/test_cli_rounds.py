@@ -230,7 +230,9 @@ def test_an_audit_that_finds_something_wrong_is_recorded_as_a_rejection_and_ends
     contract.settle(cli.party("aggregator"), 1, contract.head(), genesis, manifest, 2)
     result = cli.run("auditor", "attest", "1")
     assert result.exit_code == 1
-    assert "published the model" in result.stdout
+    assert "round 1, blob " in result.stdout
+    assert "settling again gives something else than was published; expected the model " in result.stdout
+    assert f"found the model {genesis}; by member 3 (aggregator, 0x" in result.stdout
     assert cli.look("round", "show", "1")["attestations"][0]["approve"] is False
 
 
