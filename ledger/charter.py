@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ledger.plan import Plan
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_OPENING = re.compile(r"^[ \t>]*[`~]{3,}[ \t]*fedledger-limits", re.MULTILINE | re.IGNORECASE)
 _BLOCK = re.compile(r"^```fedledger-limits[ \t]*\r?\n(.*?)^```[ \t]*\r?$", re.MULTILINE | re.DOTALL)
 
 
@@ -67,11 +68,16 @@ def limits_of(charter: bytes) -> Limits:
     Raises:
         ValueError: If the block is not one that can be read, or there are several.
     """
-    blocks = _BLOCK.findall(charter.decode("utf-8", errors="replace"))
-    if len(blocks) > 1:
-        raise ValueError(f"the charter has {len(blocks)} blocks of limits: it may have one")
-    if not blocks:
+    text = charter.decode("utf-8", errors="replace")
+    blocks, openings = _BLOCK.findall(text), len(_OPENING.findall(text))
+    if openings > 1:
+        raise ValueError(f"the charter has {openings} blocks of limits: it may have one")
+    if not openings:
         return Limits()
+    if not blocks:  # people would take it for limits, and nobody would keep to them
+        raise ValueError(
+            "the charter's limits cannot be read: their block is between a line ```fedledger-limits and a line ```"
+        )
     try:
         return Limits.model_validate_json(blocks[0])
     except ValidationError as error:

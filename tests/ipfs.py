@@ -128,7 +128,7 @@ def fetch_with_kubo(folder: Path, address: str, cid: str) -> bytes:
         pytest.skip("no Kubo: `scripts/setup dev` fetches it")
     command = [sys.executable, "-c", KUBO, str(folder / "kubo"), address, cid, str(folder / "fetched")]
     # What is not to be had is waited for without end: then the time limit kills it.
-    result = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=ANSWERS_WITHIN)
     assert result.returncode == 0, result.stderr
     return (folder / "fetched").read_bytes()
 

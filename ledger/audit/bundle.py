@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import ledger.facts as facts
 from ledger.audit.evidence import Evidence, files, read_evidence
 from ledger.audit.places import references
 from ledger.cid import Cid
@@ -25,8 +24,7 @@ def write_bundle(path: Path, evidence: Evidence) -> Written:
     return write_car(path, files(evidence), blobs_of(evidence), evidence.store)
 
 
-@contextmanager
-def read_bundle(path: Path) -> Iterator[Evidence]:
+def read_bundle(path: Path) -> Evidence:
     """Read what `write_bundle` wrote, or a daemon's export of it.
 
     Raises:
@@ -35,10 +33,23 @@ def read_bundle(path: Path) -> Iterator[Evidence]:
         ViolationError: If such a part was altered.
     """
     car = CarStore(path)
-    yield read_evidence(lambda name: car.file(name, MAX_FILE_BYTES), car)
+    return read_evidence(lambda name: car.file(name, MAX_FILE_BYTES), car)
 
 
 def blobs_of(evidence: Evidence) -> set[Cid]:
     """All blobs that the entries name."""
     named = {cid for entry, _ in evidence.entries for cid, _ in references(entry.fact)}
     return named | {evidence.genesis.charter}
+
+
+def erased_of(evidence: Evidence) -> set[bytes]:
+    """The digests of blobs that were recorded as erased; a record of what is no blob of the member's update is none."""
+    updates: dict[tuple[int, int], tuple[bytes, bytes | None]] = {}
+    erased: set[bytes] = set()
+    for entry, _ in evidence.entries:
+        match entry.fact:
+            case facts.UpdateRecorded(round_, member, update, key_blob):
+                updates[round_, member] = update.digest, key_blob
+            case facts.ErasureRecorded(round_, member, digest) if digest in updates.get((round_, member), ()):
+                erased.add(digest)
+    return erased

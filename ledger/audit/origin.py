@@ -164,10 +164,11 @@ def check_entries(
             grounds.append((last + 1, Ground("receipts", f"{len(remembered)} receipts in {name}, up to entry {last}")))
     covered = max((number for number, _ in grounds), default=None)
     if covered is None:
-        grounds.append((0, Ground("source", "the source's own word: the history is consistent with itself")))
-        findings.append(
-            noted("the history is consistent with itself: nothing from elsewhere was given to compare its head with")
-        )
+        word = "nothing from elsewhere vouches for it"
+        if not findings and claims == Claims(ledger=claims.ledger, recompiled=claims.recompiled):
+            word = "the history is consistent with itself"
+            findings.append(noted(f"{word}: nothing from elsewhere was given to compare its head with"))
+        grounds.append((0, Ground("source", f"the source's own word: {word}")))
     elif covered < len(heads):
         text = (
             f"entries {covered} to {len(heads) - 1} are consistent with themselves: no head from elsewhere covers them"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import click
 
 from ledger.cli.connection import ADDRESS, PATH, STATE, STORE
 from ledger.cli.output import plain
-from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, reading
+from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, read_source
 
 if TYPE_CHECKING:
     from ledger.audit.checks import Progress
@@ -76,17 +78,22 @@ def audit(
     from ledger.audit.evidence import write_atomically
     from ledger.errors import FedledgerError, UsageError
 
-    if html is not None:
-        from ledger.audit.html import render  # says what is missing before a long audit starts
+    if html is not None:  # what is missing is said before a long audit starts
+        from ledger.audit.html import render
+
+        if html.is_dir() or not html.parent.is_dir() or not os.access(html.parent, os.W_OK):
+            raise UsageError(f"no report can be written to {html}: name a file in a folder that is there and yours")
     asked = Asked(_rounds(rounds), _share(sample), since)
-    try:
-        with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
+    with progress() as told:
+        try:
+            evidence = read_source(source, ledger, store, block_hash, told)
+        except UsageError:
+            raise
+        except FedledgerError as error:
+            report = unreadable(error)
+        else:
             claims = known_elsewhere(evidence, ledger, head, providers, receipts, block_hash, since, state, recompile)
             report = run(evidence, claims, asked, told)
-    except UsageError:
-        raise
-    except FedledgerError as error:
-        report = unreadable(error)
     document = report.document()
     if html is not None:
         write_atomically(html, render(document).encode())
@@ -148,12 +155,13 @@ def _rounds(text: str | None) -> set[int] | None:
         return None
     chosen: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()) or int(first) > int(last or first):
+        found = re.fullmatch("([0-9]{1,10})(?:-([0-9]{1,10}))?", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if first > last:
             raise UsageError(f"--rounds {text!r} names no rounds: say 3, 3-7 or 1,4-6")
-        if int(last or first) - int(first) > 1 << 20:
-            raise UsageError(f"--rounds {text!r} names more rounds than there can be: say 3, 3-7 or 1,4-6")
-        chosen |= set(range(int(first), int(last or first) + 1))
+        if last - first > 1 << 20:
+            raise UsageError(f"--rounds {text!r} names more rounds than an audit can choose: say 3, 3-7 or 1,4-6")
+        chosen |= set(range(first, last + 1))
     return chosen
 
 

@@ -26,21 +26,42 @@ def show(connection: Connection) -> None:
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 node or blob cannot be had.
     """
+    from ledger.charter import limits_of
+
     history = connection.history()
     accepted = [
         member
         for member in history.members.values()
         if history.accounts[member.account].accepted == history.charter_version
     ]
-    text = _text(connection.blobs.get(history.charter))
+    blob = connection.blobs.get(history.charter)
+    try:
+        limits, told = limits_of(blob).model_dump(exclude_none=True), ""
+    except ValueError as error:
+        limits, told = None, str(error)
     if connection.as_json:
         members = [member.id for member in accepted]
         document(
-            {"charter": str(history.charter), "version": history.charter_version, "accepted": members, "text": text}
+            {
+                "charter": str(history.charter),
+                "version": history.charter_version,
+                "accepted": members,
+                "limits": limits,
+                "text": _text(blob),
+            }
         )
         return
     names = ", ".join(f"{member.id} {member.name}" for member in accepted)
-    facts([("charter", history.charter), ("version", history.charter_version), ("accepted by", names or "nobody yet")])
+    if limits is not None:
+        told = ", ".join(f"{name} {limit}" for name, limit in limits.items()) or "none that machines read"
+    facts(
+        [
+            ("charter", history.charter),
+            ("version", history.charter_version),
+            ("accepted by", names or "nobody yet"),
+            ("limits to plans", told),
+        ]
+    )
     click.echo("\n" + plain(_readable(connection, history)))
 
 
@@ -55,10 +76,8 @@ def change(connection: Connection, file: Path) -> None:
     from ledger.cid import cid_of
     from ledger.errors import UsageError
 
-    contract, account, text = connection.contract, connection.account, file.read_bytes()
-    history = connection.history()
-    if not text.strip():
-        raise UsageError(f"{file} is empty: a charter says what the members agree to")
+    contract, account = connection.contract, connection.account
+    history, text = connection.history(), read_charter(file)
     if cid_of(text) == history.charter:
         raise UsageError(f"{file} is the charter in force already: give another one")
     connection.confirm(f"Put {file} in force as version {history.charter_version + 1} of the charter?")
@@ -108,6 +127,25 @@ def relay(connection: Connection, file: Path) -> None:
         signed = carried.checked(connection.history(), connection.now, account.address)
     connection.confirm(f"Carry {file} to the chain?")
     recorded(connection, contract.accept_signed(account, signed))
+
+
+def read_charter(file: Path) -> bytes:
+    """A charter that is to come into force.
+
+    Raises:
+        UsageError: If it is empty, or its limits to plans cannot be read.
+    """
+    from ledger.charter import limits_of
+    from ledger.errors import UsageError
+
+    text = file.read_bytes()
+    if not text.strip():
+        raise UsageError(f"{file} is empty: a charter says what the members agree to")
+    try:
+        limits_of(text)
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}; correct the block, or leave it out") from None
+    return text
 
 
 def _age_key(history: History, address: str, given: str | None) -> bytes:

@@ -152,17 +152,8 @@ class Connection:
 
     @property
     def state_folder(self) -> Path:
-        """The member's state folder, with a folder for each ledger.
-
-        Raises:
-            UsageError: If it is in a home folder, and there is none.
-        """
-        from ledger.errors import UsageError
-
-        try:
-            return self.state.expanduser()
-        except RuntimeError:
-            raise UsageError(f"there is no home folder for {self.state}: name a state folder with --state") from None
+        """See `state_folder`."""
+        return state_folder(self.state)
 
     @cached_property
     def blobs(self) -> FolderStore:
@@ -228,6 +219,20 @@ class Connection:
         if not sys.stdin.isatty():
             raise UsageError(f"nobody is there to confirm ({question}): say --yes, and know that it cannot be undone")
         click.confirm(f"{question} It cannot be undone.", abort=True, err=True)
+
+
+def state_folder(state: Path) -> Path:
+    """A member's state folder, with a folder for each ledger.
+
+    Raises:
+        UsageError: If it is in a home folder, and there is none.
+    """
+    from ledger.errors import UsageError
+
+    try:
+        return state.expanduser()
+    except RuntimeError:
+        raise UsageError(f"there is no home folder for {state}: name a state folder with --state") from None
 
 
 _RPC = click.option(

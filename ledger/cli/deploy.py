@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ledger.cli.charter import read_charter
 from ledger.cli.connection import FILE, Connection, connected
 from ledger.cli.output import document, facts
 
@@ -19,11 +20,8 @@ def deploy(connection: Connection, charter: Path) -> None:
     Exit status: 0 done; 2 wrong use; 3 the node cannot be reached.
     """
     from ledger.chain.contract import LedgerContract
-    from ledger.errors import UsageError
 
-    text = charter.read_bytes()
-    if not text.strip():
-        raise UsageError(f"{charter} is empty: a charter says what the members agree to")
+    text = read_charter(charter)
     chain, governor = connection.web3.eth.chain_id, connection.account
     connection.confirm(f"Deploy a ledger on chain {chain}, governed by {governor.address}?")
     contract = LedgerContract.deploy(connection.web3, governor, connection.blobs.put(text))

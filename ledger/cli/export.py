@@ -9,7 +9,7 @@ import click
 from ledger.cli.audit import progress
 from ledger.cli.connection import ADDRESS, JSON, PATH, STORE
 from ledger.cli.output import document, facts
-from ledger.cli.sources import BLOCK_HASH, reading
+from ledger.cli.sources import BLOCK_HASH, read_source
 
 
 @click.command()
@@ -32,12 +32,12 @@ def export(source: str, output: Path, ledger: str | None, store: Path, block_has
       2  wrong use: LEDGER is nothing to export
       3  written, without blobs that are missing and not recorded as erased; or the node cannot be reached
     """
-    from ledger.audit.bundle import write_bundle
-    from ledger.facts import ErasureRecorded
+    from ledger.audit.bundle import erased_of, write_bundle
 
-    with progress() as told, reading(source, ledger, store, block_hash, told) as evidence:
-        written = write_bundle(output, evidence)
-    erased = {entry.fact.digest for entry, _ in evidence.entries if isinstance(entry.fact, ErasureRecorded)}
+    trusted = block_hash
+    with progress() as told:
+        evidence = read_source(source, ledger, store, trusted, told)
+    written, erased = write_bundle(output, evidence), erased_of(evidence)
     missing = [cid for cid in written.missing if cid.digest not in erased]
     told_facts = {
         "root": str(written.root),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,10 @@ from ledger.cli.connection import FILE, Connection, connected
 from ledger.cli.output import recorded
 from ledger.cli.round_updates import post, relay
 from ledger.cli.round_views import known_round, list_, show
+
+if TYPE_CHECKING:
+    from ledger.cid import Cid
+    from ledger.plan import Plan
 
 NUMBER = click.IntRange(1, (1 << 32) - 1)
 
@@ -58,12 +62,15 @@ def genesis(connection: Connection, file: Path) -> None:
 def open_(connection: Connection, file: Path, base: int | None) -> None:
     """Open the next round by the plan in PLAN_FILE (JSON; what it leaves out has the default).
 
-    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
+    The plan has to be within the limits of the charter in force, see `fedledger charter show`.
+
+    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or charter cannot be had.
     """
     from ledger.aggregator import terms
 
     contract, aggregator = connection.contract, connection.account
     history, plan = connection.history(), _plan(file)
+    _within_limits(connection, history.charter, plan, file)
     base = history.latest_released if base is None else base
     number = history.latest_round + 1
     on = f"the model of round {base}" if base else "the genesis model"
@@ -151,7 +158,7 @@ def erase(connection: Connection, number: int, blob: str, member: int, reason: s
     recorded(connection, contract.erase(account, number, member, digest, ErasureReason[reason.upper()]), note)
 
 
-def _plan(file: Path) -> Any:
+def _plan(file: Path) -> Plan:
     from pydantic import ValidationError
 
     from ledger.errors import UsageError
@@ -163,6 +170,18 @@ def _plan(file: Path) -> Any:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UsageError(f"{file} is no plan: {place}: {first['msg']}; correct it, or name another file") from None
+
+
+def _within_limits(connection: Connection, charter: Cid, plan: Plan, file: Path) -> None:
+    from ledger.charter import limits_of
+    from ledger.errors import UnavailableError, UsageError
+
+    try:
+        exceeded = limits_of(connection.blobs.get(charter)).exceeded(plan)
+    except ValueError as error:
+        raise UnavailableError(f"whether {file} is within them: {error}; the governor puts another in force") from None
+    if exceeded:
+        raise UsageError(f"{file} is outside of the charter's limits ({'; '.join(exceeded)}): change the plan")
 
 
 def _digest(text: str) -> bytes:

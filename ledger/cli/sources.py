@@ -37,17 +37,14 @@ BLOCK_HASH = click.option(
 )
 
 
-@contextmanager
-def reading(
-    source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress
-) -> Iterator[Evidence]:
+def read_source(source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress) -> Evidence:
     """What a source shows.
 
     Args:
         source: A node's address, a folder, or a bundle.
         ledger: The ledger's address, for a node.
         store: The folder of its blobs, for a node.
-        block_hash: The block from which a node is to prove the head; None for that of the last entry.
+        block_hash: The hash of the block from which a node is to prove the head; None for that of the last entry.
         progress: Told how far it is.
 
     Raises:
@@ -63,18 +60,15 @@ def reading(
         if ledger is None:
             raise UsageError(f"{source} is a node: give --ledger, the address of the ledger on its chain")
         with _understood():
-            yield observe(_attach(source, ledger), FolderStore(store), block_hash, progress)
-        return
+            return observe(_attach(source, ledger), FolderStore(store), block_hash, progress)
     path = Path(source)
     if path.is_file():
         from ledger.audit.bundle import read_bundle
 
-        with read_bundle(path) as evidence:
-            yield evidence
-    elif path.is_dir():
-        yield read_folder(path)
-    else:
-        raise UsageError(f"{source} is not there: give a bundle, a folder, or a node's address (http://…)")
+        return read_bundle(path)
+    if path.is_dir():
+        return read_folder(path)
+    raise UsageError(f"{source} is not there: give a bundle, a folder, or a node's address (http://…)")
 
 
 def known_elsewhere(
@@ -90,14 +84,15 @@ def known_elsewhere(
 ) -> Claims:
     """What the options say is known from elsewhere, and what this member remembers itself."""
     from ledger.audit.origin import Claims
+    from ledger.cli.connection import state_folder
     from ledger.facts import Address
     from ledger.receipts import StateFolder, read_receipts
 
     genesis = evidence.genesis
     remembered = [(str(path), tuple(read_receipts(path))) for path in receipts]
-    own = StateFolder.of(state, genesis.chain_id, genesis.ledger)
-    if own.folder.is_dir():
-        remembered.append(("this member's own memory", tuple(read_receipts(own.folder))))
+    own = StateFolder.of(state_folder(state), genesis.chain_id, genesis.ledger)
+    if seen := own.seen():
+        remembered.append(("this member's own memory", tuple(seen)))
     return Claims(
         ledger=Address(ledger.lower()) if ledger else None,
         head=head,

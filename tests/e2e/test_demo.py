@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ledger.audit.checks import MEANINGS
 from participant.demo import Demo, run
 from participant.federation import Order, RoundResult
 
@@ -41,7 +42,8 @@ def test_the_demo_prints_a_line_a_round_then_the_checks_then_the_verdict(finishe
     lines = printed.splitlines()
     assert sum(line.startswith("round ") for line in lines) == 20
     checks = [line for line in lines if line.startswith("✓")]
-    assert len(checks) == 6
+    assert [line.split(":")[0] for line in checks] == [f"✓ {meaning.number} {meaning.name}" for meaning in MEANINGS]
+    assert len(checks) == 9
     assert lines.index(checks[0]) > max(at for at, line in enumerate(lines) if line.startswith("round "))
     assert any(line.startswith("Verified: ") for line in lines[lines.index(checks[-1]) :])
 
@@ -81,7 +83,9 @@ def test_the_audit_in_another_process_verifies_the_folder(finished: tuple[Path, 
     assert result.returncode == 0
     assert (document["verdict"], document["rounds"], document["updates"]) == ("verified", 20, 80)
     assert document["head"] == summary(out)["head"]
-    assert {tuple(check) for check in document["checks"]} == {("name", "status", "detail")}
+    assert [check["number"] for check in document["checks"]] == list(range(1, 10))
+    assert {check["status"] for check in document["checks"]} == {"verified"}
+    assert document["rests_on"] == [{"kind": "head", "text": f"the head given {document['head']}"}]
 
 
 def models(folder: Path) -> list[str | None]:
@@ -107,13 +111,13 @@ def test_each_fraud_is_named_with_round_party_and_blob(cheat: str, tmp_path: Pat
     assert result.returncode == expected, result.stdout + result.stderr
     entries = [json.loads(line) for line in (out / "entries.jsonl").read_text().splitlines()]
     posted = {entry["update"] for entry in entries if entry["kind"] == "UpdateRecorded" and entry["round"] == 3}
-    named = [line for line in result.stdout.splitlines() if "round 3" in line and "member 2 (Hungary)" in line]
+    named = [line for line in result.stdout.splitlines() if "round 3" in line and "member 2 (Hungary, 0x" in line]
     assert named, result.stdout
     if cheat == "participant":
         assert summary(out)["rounds"][2]["excluded"] == {"Hungary": "malformed"}
         assert "excluded as malformed" in named[0]
     if cheat == "aggregator":
-        assert any("member 5 (Aggregator)" in line for line in named)
+        assert any("by member 5 (Aggregator, 0x" in line for line in named)
         assert "rejected" in result.stdout
     if cheat == "node":
         assert len(posted) == 3
@@ -129,7 +133,15 @@ def test_a_second_demo_takes_the_place_of_the_first(tmp_path: Path) -> None:
         run(Demo(out, rounds, 0, sorted))
     assert len(summary(out)["rounds"]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert {path.name for path in out.iterdir()} == {"blobs", "entries.jsonl", "ledger.json", "summary.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "artifact.json",
+        "blobs",
+        "code.hex",
+        "entries.jsonl",
+        "ledger.json",
+        "summary.json",
+        "transactions.jsonl",
+    }
 
 
 def test_a_demo_that_is_interrupted_leaves_the_earlier_folder_as_it_was(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from ledger.chain.contract import LedgerContract
+from ledger.storage.folder import FolderStore
 from tests.cli import AGE_KEY, Cli, kinds
+from tests.world import CHARTER_2, PLAN
 
 NEW = "0x" + "12" * 20
 
@@ -27,6 +30,26 @@ def test_an_empty_charter_is_refused(cli: Cli) -> None:
     assert "is empty" in cli.refused(2, "heir", "deploy", "--charter", cli.file("empty.md", "\n"))
 
 
+NO_LIMITS = [
+    ('{"min_quorum": "3"}\n```', "min_quorum: Input should be a valid integer"),
+    ('{"min_quorums": 3}\n```', "min_quorums: Extra inputs are not permitted"),
+    ("min_quorum 3\n```", "the block: Invalid JSON"),
+    ('{"min_quorum": 3}', "their block is between a line ```fedledger-limits and a line ```"),
+    ("{}\n```\n```fedledger-limits\n{}\n```", "the charter has 2 blocks of limits: it may have one"),
+]
+
+
+@pytest.mark.parametrize(("block", "said"), NO_LIMITS)
+def test_a_charter_whose_limits_cannot_be_read_does_not_come_into_force(cli: Cli, block: str, said: str) -> None:
+    before, file = cli.anvil.web3.eth.block_number, cli.file("limits.md", f"# New\n```fedledger-limits\n{block}\n")
+    for command in (("deploy", "--charter", file), ("charter", "change", file)):
+        sentence = cli.refused(2, "governor", *command)
+        assert sentence.startswith(f"{file}: ")
+        assert said in sentence
+        assert sentence.endswith("; correct the block, or leave it out")
+    assert cli.anvil.web3.eth.block_number == before
+
+
 def test_nothing_is_recorded_where_nobody_confirms(cli: Cli) -> None:
     before = cli.anvil.web3.eth.block_number
     result = cli.run("governor", "deploy", "--charter", cli.file("new.md", "# New\n"), yes=False)
@@ -42,6 +65,28 @@ def test_charter_show_tells_the_text_and_who_accepted(cli: Cli) -> None:
     told = cli.look("charter", "show")
     assert (told["version"], told["accepted"], told["text"]) == (1, [1, 2, 3, 4], "# Charter\nWe agree.\n")
     assert "We agree." in cli.run("nobody", "charter", "show").stdout
+
+
+def test_charter_show_tells_the_limits_to_plans(cli: Cli) -> None:
+    assert cli.look("charter", "show")["limits"] == {}
+    assert "limits to plans  none that machines read\n" in cli.run("nobody", "charter", "show").stdout
+    cli.ok("governor", "charter", "change", cli.file("two.md", CHARTER_2))
+    told = cli.look("charter", "show")
+    assert told["limits"] == {"min_quorum": 2, "min_approvals": 1, "max_update_bytes": 4096}
+    said = "limits to plans  min_quorum 2, min_approvals 1, max_update_bytes 4096\n"
+    assert said in cli.run("nobody", "charter", "show").stdout
+
+
+def test_charter_show_tells_that_limits_in_force_cannot_be_read(cli: Cli) -> None:
+    damaged = FolderStore(cli.path("blobs")).put(b"```fedledger-limits\n[]\n```\n")  # put in force past our commands
+    LedgerContract.attach(cli.anvil.web3, cli.ledger).change_charter(cli.party("governor"), damaged)
+    assert cli.look("charter", "show")["limits"] is None
+    assert (
+        "limits to plans  the charter's limits cannot be read: the block: "
+        in cli.run("nobody", "charter", "show").stdout
+    )
+    plan = cli.file("plan.json", PLAN.encode())
+    assert "the charter's limits cannot be read" in cli.refused(3, "aggregator", "round", "open", plan)
 
 
 def test_a_charter_that_nobody_has_is_unavailable(cli: Cli) -> None:

@@ -10,7 +10,7 @@ from ledger.chain.contract import LedgerContract
 from ledger.cid import cid_of
 from ledger.storage.folder import FolderStore
 from tests.cli import Cli, kinds
-from tests.world import PLAN
+from tests.world import CHARTER_2, PLAN
 
 
 def post(cli: Cli, member: int, number: int = 1) -> None:
@@ -76,6 +76,21 @@ def test_a_round_is_not_opened(cli: Cli) -> None:
     cli.ok("governor", "member", "roles", "1", "--role", "participant")
     assert kinds(cli.ok("aggregator", "round", "open", plan, "--base", "0")) == ["RoundOpened"]
     assert "round 1 is still open" in cli.refused(1, "aggregator", "round", "open", plan)
+
+
+def test_a_plan_outside_of_the_charters_limits_is_refused_and_nothing_is_recorded(cli: Cli) -> None:
+    cli.ok("governor", "charter", "change", cli.file("two.md", CHARTER_2))
+    for name in ("site 1", "site 2", "aggregator", "auditor"):
+        cli.ok(name, "charter", "accept")
+    before = cli.anvil.web3.eth.block_number
+    plan = cli.file("plan.json", PLAN.model_copy(update={"quorum": 1, "approvals": 0}).encode())
+    said = "quorum 1, the charter's min_quorum is 2; approvals 0, the charter's min_approvals is 1"
+    sentence = cli.refused(2, "aggregator", "round", "open", plan)
+    assert sentence == f"{plan} is outside of the charter's limits ({said}): change the plan"
+    elsewhere = {"FEDLEDGER_STORE": str(cli.path("none"))}
+    assert "is not to be had" in cli.refused(3, "aggregator", "round", "open", plan, environment=elsewhere)
+    assert cli.anvil.web3.eth.block_number == before
+    assert cli.open() == 1
 
 
 # -------------------------------------------------------------------------------------- post, relay
@@ -230,7 +245,9 @@ def test_an_audit_that_finds_something_wrong_is_recorded_as_a_rejection_and_ends
     contract.settle(cli.party("aggregator"), 1, contract.head(), genesis, manifest, 2)
     result = cli.run("auditor", "attest", "1")
     assert result.exit_code == 1
-    assert "published the model" in result.stdout
+    assert "round 1, blob " in result.stdout
+    assert "settling again gives something else than was published; expected the model " in result.stdout
+    assert f"found the model {genesis}; by member 3 (aggregator, 0x" in result.stdout
     assert cli.look("round", "show", "1")["attestations"][0]["approve"] is False
 
 
