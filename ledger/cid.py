@@ -19,7 +19,7 @@ MAX_LINKS = 1024
 RAW = 0x55
 DAG_PB = 0x70
 
-Bytes = bytes | memoryview
+Bytes = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, order=True)

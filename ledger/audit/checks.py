@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from ledger.arithmetic import self_test
 from ledger.audit.evidence import Evidence
 from ledger.audit.report import Check, Finding, Report, incomplete, noted, violated
 from ledger.audit.rounds import RoundAudit, audit_round, who
@@ -36,7 +37,6 @@ from ledger.facts import (
 )
 from ledger.history import History
 from ledger.rules import check
-from ledger.settlement import self_test
 
 Progress = Callable[[str, int, int], None]
 """Called with a check's name, how much of it is done, and how much there is."""
