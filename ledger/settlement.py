@@ -123,19 +123,18 @@ class _Round:
         counted, model, cid = len(rows) - len(details), None, None
         if counted:  # without a quorum too: the model shows whether all values are finite
             leaves: Iterable[bytearray] = sums.model(sum(row.weight or 0 for row in rows))
+            keep_model = keep_model and counted >= self.plan.quorum
             leaves = list(leaves) if keep_model else leaves
             cid = self.hasher.cid(leaves)
             del sums
             model = b"".join(leaves) if keep_model else None
-        if counted < self.plan.quorum:
-            model, cid = None, None
-        named = None if cid is None else str(cid)
+        named = str(cid) if counted >= self.plan.quorum else None
         manifest = Manifest(**self.place.document(), updates=rows, counted=counted, model=named)
         hashed = frozenset(update.update for update in self.updates if update.member not in self.unavailable)
         return Settlement(model, manifest, details, hashed)
 
     def _add_as_read(self, sums: Sums, update: UpdateRecorded, weight: int) -> bool:
-        """Add an update leaf by leaf, while it is read and hashed; False if it has not the size and head it must have."""
+        """Add an update while it is read and hashed, leaf by leaf; False if its size or head is not what it must be."""
         try:
             head = sums.layout.head(update_header(self.place, update.member, update.weight))
         except ValueError:  # no blob can say so many examples

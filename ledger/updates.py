@@ -212,19 +212,14 @@ def _checked(blob: bytes, plan: Plan, header: Mapping[str, Any]) -> TensorBlob:
         if found != expected:
             raise InvalidBlobError(Reason.SCHEMA, f"tensor {name!r} is {_show(found)}, the plan says {_show(expected)}")
     for key in sorted(decoded.header.keys() | header.keys()):
-        if _differ(decoded.header.get(key), header.get(key)):
-            raise InvalidBlobError(
-                Reason.BINDING, f"{key} is {decoded.header.get(key)!r}, expected {header.get(key)!r}"
-            )
+        said, meant = decoded.header.get(key), header.get(key)
+        if type(said) is not type(meant) or said != meant:
+            raise InvalidBlobError(Reason.BINDING, f"{key} is {said!r}, expected {meant!r}")
     for name, array in decoded.tensors.items():
         for at in range(0, array.size, STEP):
             if not np.isfinite(to_float64(array[at : at + STEP], decoded.schema[name].dtype)).all():
                 raise InvalidBlobError(Reason.NONFINITE, f"tensor {name!r} has a value that is NaN or infinite")
     return decoded
-
-
-def _differ(found: Any, expected: Any) -> bool:
-    return type(found) is not type(expected) or found != expected
 
 
 def _show(spec: TensorSpec | None) -> str:
@@ -237,9 +232,9 @@ def _show(spec: TensorSpec | None) -> str:
 def to_float64(stored: Array, dtype: str, out: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
     """The values of a stored array, in `out` if it is given; exact, since every dtype here is narrower."""
     values = (stored.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else stored
-    if out is None:
-        return np.asarray(values, dtype=np.float64)
-    np.copyto(out, values)
+    out = np.empty(values.shape, np.float64) if out is None else out
+    with np.errstate(invalid="ignore"):  # a NaN may be a signaling one
+        np.copyto(out, values)
     return out
 
 
