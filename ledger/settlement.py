@@ -6,6 +6,10 @@ The arithmetic, in full: updates in ascending member id; every value widened to 
 update's integer weight; added to the sum, which starts at zero; the sum divided by the total weight; rounded once to
 the plan's dtype. Each step is one elementwise IEEE 754 operation, to nearest, ties to even: nothing is fused,
 reordered or left to a linear algebra library.
+
+It takes one pass. An update whose size and head are, byte for byte, those that it must have is added while it is read
+and hashed, leaf by leaf. Any other is read as a whole and decoded, which finds the reason, and so is every update if a
+sum is not finite.
 """
 
 from __future__ import annotations

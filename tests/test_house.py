@@ -87,7 +87,7 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
 
 
 def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
-    assert sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in CORE) < 900
+    assert sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in CORE) < 960
 
 
 @pytest.mark.parametrize("layer", ["audit", "aggregator", "storage", "chain"])
