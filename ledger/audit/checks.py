@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ledger.facts as facts
+from ledger.arithmetic import self_test
 from ledger.audit.authors import OPERATORS, Authors
 from ledger.audit.evidence import Evidence
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
@@ -35,7 +36,6 @@ from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError,
 from ledger.facts import Role
 from ledger.history import History
 from ledger.rules import check
-from ledger.settlement import self_test
 from ledger.storage import Blobs
 
 MEANINGS = (

@@ -216,7 +216,7 @@ class _RoundCheck:
     def _settle_again(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
         where, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates
         try:
-            again = settle(where, plan, updates.values(), self.store, self.audit.claimed)
+            again = settle(where, plan, updates.values(), self.store, self.audit.claimed, keep_model=False)
         except (BlobMissingError, BlobMismatchedError) as error:
             members = [member for member, update in updates.items() if update.update == error.cid]
             self._not_settled(error, party(self.history, members[0]) if members else None)
@@ -224,7 +224,7 @@ class _RoundCheck:
         except UnavailableError as error:
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {error}", **self._at()))
             return
-        self.audit.hashed |= getattr(again, "hashed", set())
+        self.audit.hashed |= again.hashed
         self._compare_rows(ended, manifest, again)
         self._compare_models(ended, manifest, again)
 
@@ -267,7 +267,7 @@ class _RoundCheck:
 
     def _compare_models(self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement) -> None:
         aggregator = self._by(ended.aggregator)
-        model = cid_of(again.model) if again.model is not None else None
+        model = Cid.parse(again.manifest.model) if again.manifest.model is not None else None
         published = ended.model if isinstance(ended, RoundSettled) else None
         if model != published:
             found = "an abort for lack of a quorum" if published is None else f"the model {published}"

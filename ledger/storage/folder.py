@@ -108,4 +108,4 @@ class _File:
     size: int
 
     def leaf(self, number: int) -> bytes:
-        return os.pread(self.descriptor, CHUNK, number * CHUNK)
+        return os.pread(self.descriptor, max(0, min(CHUNK, self.size - number * CHUNK)), number * CHUNK)

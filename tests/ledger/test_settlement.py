@@ -1,7 +1,9 @@
 """Settlement: the same bytes in any order, and to the last bit what exact arithmetic says."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -9,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import settlement
-from ledger.cid import Cid, cid_of
-from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, UnavailableError
+from ledger import arithmetic
+from ledger.arithmetic import self_test
+from ledger.cid import CHUNK, Cid, cid_of
+from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.facts import Address, UpdateRecorded
 from ledger.manifest import Reason
 from ledger.plan import Dtype, Plan, TensorSpec, Training, Weighting
-from ledger.settlement import Settlement, self_test, settle
+from ledger.settlement import Settlement, settle
+from ledger.storage import Blob, read
 from ledger.updates import Array, Place, decode_model, encode, from_float64, to_float64, update_header
 from tests.reference import mean_bits
 
@@ -34,15 +38,29 @@ class Memory:
         self.blobs[cid] = blob
         return cid
 
-    def get(self, cid: Cid, limit: int | None = None) -> bytes:
-        blob = self.blobs.get(cid)
-        if blob is None:
+    @contextmanager
+    def open(self, cid: Cid) -> Iterator[Blob]:
+        if cid not in self.blobs:
             raise BlobMissingError(cid, "not put")
-        if cid_of(blob) != cid:
-            raise BlobMismatchedError(cid)
-        if limit is not None and len(blob) > limit:
-            raise BlobTooLargeError(cid, len(blob), limit)
-        return blob
+        yield InMemory(self.blobs[cid])
+
+    def get(self, cid: Cid, limit: int | None = None) -> bytes:
+        with self.open(cid) as blob:
+            return read(blob, cid, limit)
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A blob that is open."""
+
+    blob: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.blob)
+
+    def leaf(self, number: int) -> bytes:
+        return self.blob[number * CHUNK : (number + 1) * CHUNK]
 
 
 def plan(dtype: Dtype, size: int, quorum: int = 1, cap: int = 1_000_000) -> Plan:
@@ -174,17 +192,17 @@ def test_the_self_test_passes_here() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_self_test_vector_is_what_exact_fractions_give(dtype: Dtype) -> None:
-    values = [np.array(row, np.float32).astype(float) for row in settlement._SELF_TEST_VALUES]
+    values = [np.array(row, np.float32).astype(float) for row in arithmetic._SELF_TEST_VALUES]
     bits = mean_bits(list(zip(*values, strict=True)), [1023, 1], dtype)
     expected = np.array(bits, "<u4" if dtype == "F32" else "<u2").tobytes().hex()
-    assert settlement._SELF_TEST_MEANS[dtype] == expected
+    assert arithmetic._SELF_TEST_MEANS[dtype] == expected
 
 
 def test_the_self_test_refuses_a_machine_that_rounds_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(values: Array, dtype: str) -> Array:
         return from_float64(values.astype(np.float32).astype(np.float64), dtype)
 
-    monkeypatch.setattr(settlement, "from_float64", twice)
+    monkeypatch.setattr(arithmetic, "from_float64", twice)
     with pytest.raises(UnavailableError, match="IEEE 754"):
         self_test()
 
@@ -194,7 +212,7 @@ def test_the_self_test_refuses_a_machine_that_flushes_to_zero(monkeypatch: pytes
         smallest = {"F32": 2.0**-126, "F16": 2.0**-14, "BF16": 2.0**-126}[dtype]
         return from_float64(np.where(np.abs(values) < smallest, 0.0, values), dtype)
 
-    monkeypatch.setattr(settlement, "from_float64", flush)
+    monkeypatch.setattr(arithmetic, "from_float64", flush)
     with pytest.raises(UnavailableError, match="IEEE 754"):
         self_test()
 
