@@ -184,11 +184,7 @@ class Sums:
                 np.add(totals, products, out=totals)
 
     def mean(self, elements: slice, weight: int) -> npt.NDArray[np.float64]:
-        """The sums of some elements, divided by the total weight.
-
-        Raises:
-            _NotFiniteError: If a value that was added is NaN or infinite.
-        """
+        """The sums of some elements divided by the total weight, or `_NotFiniteError`."""
         # Neither leaves a sum again: NaN + x is NaN, infinity + x is infinity or NaN, and 0 times either is NaN. And
         # finite values bring in neither: below 2^128 each, with weights up to 2^32 of fewer than 2^16 members they sum
         # up to less than 2^176, where float64 goes to 2^1024. So a finite sum proves that all its values are finite.
