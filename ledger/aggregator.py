@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
@@ -85,7 +86,7 @@ def propose(history: History, store: Store) -> Proposal:
     unavailable: set[int] = set()
     while True:
         try:
-            settlement = settle(place, plan, known.updates.values(), store, unavailable)
+            settlement = settle(place, plan, known.updates.values(), store, unavailable, threads=os.cpu_count() or 1)
         except (BlobMissingError, BlobMismatchedError) as error:
             unavailable |= {member for member, update in known.updates.items() if update.update == error.cid}
         else:

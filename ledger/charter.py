@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledger.plan import Plan
 
+MAX_CHARTER_BYTES = 16 << 20
+"""The largest charter that is read for its limits."""
+
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _OPENING = re.compile(r"^[ \t>]*[`~]{3,}[ \t]*fedledger-limits", re.MULTILINE | re.IGNORECASE)
 _BLOCK = re.compile(r"^```fedledger-limits[ \t]*\r?\n(.*?)^```[ \t]*\r?$", re.MULTILINE | re.DOTALL)

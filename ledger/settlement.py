@@ -14,21 +14,37 @@ sum is not finite.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from threading import Lock
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ledger.cid import CHUNK, Cid
-from ledger.errors import BlobTooLargeError, InvalidBlobError, UnavailableError
+from ledger.cid import CHUNK, Cid, Node, leaf, tree
+from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, InvalidBlobError, UnavailableError
 from ledger.facts import UpdateRecorded
-from ledger.hashing import Blob, Hasher
 from ledger.manifest import Manifest, Reason, Row
 from ledger.plan import Plan
+from ledger.threads import shared
 from ledger.updates import MODEL_HEADER, STEP, Layout, Place, decode_update, from_float64, to_float64, update_header
+
+Float64s = npt.NDArray[np.float64]
+
+_OPEN_AT_ONCE = 64  # blobs
+
+
+class Blob(Protocol):
+    """A blob that is open to be read, not verified; see `ledger.storage.Blob`."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are stored."""
+
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
+        """Those from ``number * CHUNK``: ``CHUNK`` of them, or what is left."""
 
 
 class Blobs(Protocol):
@@ -65,7 +81,7 @@ def settle(
     blobs: Blobs,
     unavailable: Collection[int],
     keep_model: bool = True,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> Settlement:
     """Settle one round.
 
@@ -76,7 +92,7 @@ def settle(
         blobs: Where the updates' blobs are.
         unavailable: Ids of the members whose update could not be had: the aggregator's claim, not verifiable here.
         keep_model: False if the model's CID is enough, so that its bytes need no memory.
-        threads: See `Hasher`.
+        threads: On how many the work is done; nothing that comes out depends on it.
 
     Returns:
         Model and manifest, the same bytes for the same arguments on every machine.
@@ -86,16 +102,15 @@ def settle(
         BlobMismatchedError: If the bytes there are not what its CID names.
     """
     ordered = sorted(updates, key=lambda update: update.member)
-    with Hasher(threads) as hasher:
-        round_ = _Round(place, plan, ordered, blobs, unavailable, hasher)
-        try:
-            return round_.settle(keep_model, as_read=True)
-        except _NotFiniteError:
-            return round_.settle(keep_model, as_read=False)
+    round_ = _Round(place, plan, ordered, blobs, unavailable, threads)
+    try:
+        return round_.settle(keep_model, as_read=True)
+    except _OtherwiseError:
+        return round_.settle(keep_model, as_read=False)
 
 
-class _NotFiniteError(Exception):
-    """A sum is NaN or infinite."""
+class _OtherwiseError(Exception):
+    """Something was added that does not count: another head, or a value that is NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -105,53 +120,39 @@ class _Round:
     updates: list[UpdateRecorded]
     blobs: Blobs
     unavailable: Collection[int]
-    hasher: Hasher
+    threads: int
 
     def settle(self, keep_model: bool, as_read: bool) -> Settlement:
         """Settle, and add updates `as_read` where that can be; or else each only after it was decoded."""
         sums = Sums(Layout(self.plan.tensors))
         rows: list[Row] = []
         details: dict[int, str] = {}
-        for update in self.updates:
-            weight, excluded = min(update.weight, self.plan.weighting.cap), None
-            try:
-                if update.member in self.unavailable:
-                    raise InvalidBlobError(Reason.UNAVAILABLE, "claimed by the aggregator: no bytes of that CID")
-                if not as_read or not self._add_as_read(sums, update, weight):
-                    self._add_decoded(sums, update, weight)
-            except InvalidBlobError as error:
-                excluded, details[update.member] = Reason(error.reason), error.detail
-            counts = None if excluded else weight
-            rows.append(Row(member=update.member, update=str(update.update), weight=counts, excluded=excluded))
-        self.hasher.verify()
+        with _Batch(self, sums) as batch:
+            for update in self.updates:
+                weight, excluded = min(update.weight, self.plan.weighting.cap), None
+                try:
+                    if update.member in self.unavailable:
+                        raise InvalidBlobError(Reason.UNAVAILABLE, "claimed by the aggregator: no bytes of that CID")
+                    if not as_read or not batch.take(update, weight):
+                        batch.add()  # in the order of the members
+                        self._add_decoded(sums, update, weight)
+                except InvalidBlobError as error:
+                    excluded, details[update.member] = Reason(error.reason), error.detail
+                counts = None if excluded else weight
+                rows.append(Row(member=update.member, update=str(update.update), weight=counts, excluded=excluded))
+            batch.add()
         counted, model, cid = len(rows) - len(details), None, None
         if counted:  # without a quorum too: the model shows whether all values are finite
-            leaves: Iterable[bytearray] = sums.model(sum(row.weight or 0 for row in rows))
             keep_model = keep_model and counted >= self.plan.quorum
-            leaves = list(leaves) if keep_model else leaves
-            cid = self.hasher.cid(leaves)
-            del sums
-            model = b"".join(leaves) if keep_model else None
+            total = sum(row.weight or 0 for row in rows)
+            leaves = shared(lambda part: sums.model(part, total, keep_model), sums.leaves, self.threads)
+            sums.drop()
+            cid = tree([node for node, _ in leaves])[-1].cid
+            model = b"".join(chunk for _, chunk in leaves) if keep_model else None
         named = str(cid) if counted >= self.plan.quorum else None
         manifest = Manifest(**self.place.document(), updates=rows, counted=counted, model=named)
         hashed = frozenset(update.update for update in self.updates if update.member not in self.unavailable)
         return Settlement(model, manifest, details, hashed)
-
-    def _add_as_read(self, sums: Sums, update: UpdateRecorded, weight: int) -> bool:
-        """Add an update while it is read and hashed, leaf by leaf; False if its size or head is not what it must be."""
-        try:
-            head = sums.layout.head(update_header(self.place, update.member, update.weight))
-        except ValueError:  # no blob can say so many examples
-            return False
-        size = len(head) + sums.layout.size
-        with self.blobs.open(update.update) as blob:
-            if not blob.size == size <= self.plan.max_update_bytes or len(head) > CHUNK:
-                return False
-            for number, chunk in enumerate(self.hasher.read(update.update, blob)):
-                if number == 0 and not chunk.startswith(head):
-                    return False
-                sums.add(memoryview(chunk), number * CHUNK - len(head), weight)
-        return True
 
     def _add_decoded(self, sums: Sums, update: UpdateRecorded, weight: int) -> None:
         try:
@@ -162,43 +163,139 @@ class _Round:
         sums.add(memoryview(blob), sums.layout.size - len(blob), weight)
 
 
+class _Taken(NamedTuple):
+    update: UpdateRecorded
+    weight: int
+    head: bytes
+    blob: Blob
+
+
+class _Batch:
+    """Updates that follow one another and whose blobs have heads of one length: their leaves hold the same elements.
+
+    They are hashed and added leaf by leaf, all first leaves before all second ones: leaf and sums stay in the cache,
+    and every element is still added in the order of the updates.
+    """
+
+    def __init__(self, round_: _Round, sums: Sums) -> None:
+        self._round, self._sums = round_, sums
+        self._taken: list[_Taken] = []
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Batch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def take(self, update: UpdateRecorded, weight: int) -> bool:
+        """Take an update along; False if the size of its blob is not what it must be."""
+        layout, most = self._sums.layout, self._round.plan.max_update_bytes
+        try:
+            head = layout.head(update_header(self._round.place, update.member, update.weight))
+        except ValueError:  # no blob can say so many examples
+            return False
+        if self._taken and (len(head) != len(self._taken[0].head) or len(self._taken) == _OPEN_AT_ONCE):
+            self.add()
+        try:
+            blob = self._open.enter_context(self._round.blobs.open(update.update))
+        except BlobMissingError:
+            self.add()  # of several that are not as they should be, the first one is told
+            raise
+        if not blob.size == len(head) + layout.size <= most or len(head) > CHUNK:
+            return False
+        self._taken.append(_Taken(update, weight, head, blob))
+        return True
+
+    def add(self) -> None:
+        """Add what was taken.
+
+        Raises:
+            BlobMismatchedError: If a blob is not what its CID names.
+            _OtherwiseError: If the head of one is not what it must be.
+        """
+        if self._taken:
+            count = max(1, -(-self._taken[0].blob.size // CHUNK))
+            leaves = shared(self._add_leaves, count, self._round.threads)
+            for number, one in enumerate(self._taken):
+                if tree([nodes[number] for nodes, _ in leaves])[-1].cid != one.update.update:
+                    raise BlobMismatchedError(one.update.update)
+            if any(other for _, other in leaves):
+                raise _OtherwiseError
+            self._taken.clear()
+        self._open.close()
+
+    def _add_leaves(self, numbers: range) -> list[tuple[list[Node], bool]]:
+        """The node of each update's leaf, for each number, and whether a head is another one."""
+        found, buffer, products = [], bytearray(CHUNK), np.empty(min(STEP, self._sums.layout.elements))
+        for number in numbers:
+            nodes, other = [], False
+            for update, weight, head, blob in self._taken:
+                chunk = blob.leaf(number, buffer)
+                if len(chunk) != min(CHUNK, blob.size - number * CHUNK):
+                    raise BlobMismatchedError(update.update)
+                nodes.append(leaf(chunk))
+                other |= number == 0 and chunk[: len(head)] != head
+                self._sums.add(chunk, number * CHUNK - len(head), weight, products)
+            found.append((nodes, other))
+        return found
+
+
 class Sums:
     """The weighted sums of all elements of a layout."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._totals = np.zeros(0)
-        self._products = np.empty(min(STEP, layout.elements))
+        self._room = Lock()
+        self._head = layout.head(MODEL_HEADER)
 
-    def add(self, part: memoryview, start: int, weight: int) -> None:
-        """Add a part of an update, or all of it; see `Layout.pieces`."""
+    @property
+    def leaves(self) -> int:
+        """Leaves of the model's blob."""
+        return -(-(len(self._head) + self.layout.size) // CHUNK)
+
+    def add(self, part: memoryview, start: int, weight: int, products: Float64s | None = None) -> None:
+        """Add a part of an update, or all of it; see `Layout.pieces`. `products` is room to work in."""
+        products = np.empty(min(STEP, self.layout.elements)) if products is None else products
         if self._totals.size == 0:  # only now: an update of the plan's size is there, a plan alone takes no memory
-            try:
-                self._totals = np.zeros(self.layout.elements)
-            except MemoryError:
-                raise UnavailableError("the sums do not fit this machine's memory: settle on a larger one") from None
+            self._make_room()
         with np.errstate(invalid="ignore"):  # NaN and infinity are found by `mean`
             for span, stored, elements in self.layout.pieces(part, start):
-                products, totals = self._products[: stored.size], self._totals[elements]
-                np.multiply(to_float64(stored, span.dtype, products), np.float64(weight), out=products)
-                np.add(totals, products, out=totals)
+                into, totals = products[: stored.size], self._totals[elements]
+                np.multiply(to_float64(stored, span.dtype, into), np.float64(weight), out=into)
+                np.add(totals, into, out=totals)
 
-    def mean(self, elements: slice, weight: int) -> npt.NDArray[np.float64]:
-        """The sums of some elements divided by the total weight, or `_NotFiniteError`."""
+    def _make_room(self) -> None:
+        with self._room:
+            if self._totals.size == 0:
+                try:
+                    self._totals = np.zeros(self.layout.elements)
+                except MemoryError:
+                    said = "the sums do not fit this machine's memory: settle on a larger one"
+                    raise UnavailableError(said) from None
+
+    def drop(self) -> None:
+        """Give the memory back."""
+        self._totals = np.zeros(0)
+
+    def mean(self, elements: slice, weight: int) -> Float64s:
+        """The sums of some elements divided by the total weight, or `_OtherwiseError`."""
         # Neither leaves a sum again: NaN + x is NaN, infinity + x is infinity or NaN, and 0 times either is NaN. And
         # finite values bring in neither: below 2^128 each, with weights up to 2^32 of fewer than 2^16 members they sum
         # up to less than 2^176, where float64 goes to 2^1024. So a finite sum proves that all its values are finite.
         if not np.isfinite(self._totals[elements]).all():
-            raise _NotFiniteError
+            raise _OtherwiseError
         with np.errstate(invalid="ignore"):  # a weight of 0, which only a history against the rules can have
             return np.divide(self._totals[elements], np.float64(weight))
 
-    def model(self, weight: int) -> Iterator[bytearray]:
-        """The leaves of the blob with the mean."""
-        head = self.layout.head(MODEL_HEADER)
-        size = len(head) + self.layout.size
-        for start in range(0, size, CHUNK):
-            leaf = bytearray(head[start : start + CHUNK].ljust(min(CHUNK, size - start), b"\0"))
-            for span, stored, elements in self.layout.pieces(memoryview(leaf), start - len(head)):
+    def model(self, numbers: range, weight: int, keep: bool) -> list[tuple[Node, bytes]]:
+        """Leaves of the blob with the mean; their bytes are empty unless they are to be kept."""
+        found = []
+        for start in range(numbers.start * CHUNK, numbers.stop * CHUNK, CHUNK):
+            size = min(CHUNK, len(self._head) + self.layout.size - start)
+            chunk = bytearray(self._head[start : start + CHUNK].ljust(size, b"\0"))
+            for span, stored, elements in self.layout.pieces(memoryview(chunk), start - len(self._head)):
                 stored[:] = from_float64(self.mean(elements, weight), span.dtype)
-            yield leaf
+            found.append((leaf(chunk), bytes(chunk) if keep else b""))
+        return found

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from ledger.audit.bundle import blobs_of
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.facts import UpdateRecorded
@@ -81,15 +82,16 @@ def one(folder: Path) -> None:
     took = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     assert report.verdict == "verified"
-    updates = [entry.fact.update for entry, _ in evidence.entries if isinstance(entry.fact, UpdateRecorded)]
+    updates = {entry.fact.update for entry, _ in evidence.entries if isinstance(entry.fact, UpdateRecorded)}
     sizes, floor = [], 0.0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for cid in updates:
+        for cid in blobs_of(evidence):
             blob = evidence.store.get(cid)
             sizes.append(len(blob))
             floor += _timed(pool, _hash, memoryview(blob), LEAF)
-            values = np.frombuffer(blob, np.float32, (len(blob) - 512) // 4, 512)
-            floor += _timed(pool, _add, values, STEP)
+            if cid in updates:
+                values = np.frombuffer(blob, np.float32, (len(blob) - 512) // 4, 512)
+                floor += _timed(pool, _add, values, STEP)
     total = sum(sizes)
     row: dict[str, Any] = {
         "updates": len(updates),
@@ -125,7 +127,8 @@ def _add(part: np.ndarray[Any, np.dtype[np.float32]], step: int) -> None:
     for at in range(0, len(part), step):
         values = part[at : at + step]
         into = products[: len(values)]
-        np.multiply(values, np.float64(10), out=into, dtype=np.float64)
+        np.copyto(into, values)
+        np.multiply(into, np.float64(10), out=into)
         np.add(totals[: len(values)], into, out=totals[: len(values)])
 
 

@@ -15,8 +15,10 @@ No check stops at its first finding, and no finding stops another check.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +31,12 @@ from ledger.audit.overview import Overview
 from ledger.audit.places import party, place, references
 from ledger.audit.report import Check, Finding, Meaning, Report, Scope, incomplete, noted, violated
 from ledger.audit.rounds import Erasure, RoundAudit, audit_round
-from ledger.charter import Limits, limits_of
+from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
 from ledger.cid import Cid
 from ledger.entries import Entry
 from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, UsageError, ViolationError
 from ledger.facts import Role
-from ledger.history import History
+from ledger.history import History, Round
 from ledger.rules import check
 from ledger.storage import Blobs
 
@@ -105,6 +107,8 @@ MEANINGS = (
     ),
 )
 
+_SMALL, _LARGE = 1 << 16, 8 << 20  # bytes of a model: below, between and above, rounds are settled in different ways
+
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -149,12 +153,8 @@ def audit(
     entries, grounds = check_entries(evidence, claims, history, replayed.heads)
     scope = _scope(replayed, asked)
     charters = _Charters(evidence.store, replayed.charters)
-    audits: dict[int, RoundAudit] = {}
     chosen = [known for number, known in history.rounds.items() if scope.rounds is None or number in scope.rounds]
-    for known in chosen:
-        progress("settling again", len(audits), len(chosen))
-        limits, erasures = charters.limits(known.charter_version), replayed.erasures_in(known.number)
-        audits[known.number] = audit_round(history, known, evidence.store, limits, erasures)
+    audits = _audit_rounds(replayed, chosen, charters, progress)
     rules = [*replayed.refusals, *charters.findings, *_each(audits, "limits")]
     ended = sum(known.ended is not None for known in chosen)
     results: tuple[tuple[str, list[Finding]], ...] = (
@@ -199,6 +199,42 @@ def unreadable(error: FedledgerError) -> Report:
 
 def _each(audits: Mapping[int, RoundAudit], name: str) -> list[Finding]:
     return [finding for one in audits.values() for finding in getattr(one, name)]
+
+
+def _audit_rounds(
+    replayed: _Replay, chosen: Sequence[Round], charters: _Charters, progress: Progress
+) -> dict[int, RoundAudit]:
+    """Audit rounds, on all processors: large ones each on all of them, and those of middling size side by side.
+
+    Small ones, of which Python does most of the work, gain nothing by that.
+    """
+    threads, store = os.cpu_count() or 1, replayed.evidence.store
+    audits: dict[int, RoundAudit] = {}
+
+    def one(known: Round, limits: Limits | None, share: int) -> RoundAudit:
+        return audit_round(replayed.history, known, store, limits, replayed.erasures_in(known.number), share)
+
+    with ThreadPoolExecutor(threads) as pool:
+        started: list[tuple[int, Future[RoundAudit]]] = []
+        for known in chosen:
+            limits = charters.limits(known.charter_version)
+            if _SMALL < _size(store, known.opened.base) < _LARGE:
+                started.append((known.number, pool.submit(one, known, limits, 1)))
+            else:
+                audits[known.number] = one(known, limits, threads)
+                progress("settling again", len(audits), len(chosen))
+        for number, audited in started:
+            audits[number] = audited.result()
+            progress("settling again", len(audits), len(chosen))
+    return dict(sorted(audits.items()))
+
+
+def _size(store: Blobs, cid: Cid) -> int:
+    try:
+        with store.open(cid) as blob:
+            return blob.size
+    except FedledgerError:
+        return 0
 
 
 # ---------------------------------------------------------------------- replay
@@ -304,7 +340,7 @@ class _Charters:
 
     def _read(self, cid: Cid | None) -> Limits | None:
         try:
-            return limits_of(self.store.get(cid)) if cid else None
+            return limits_of(self.store.get(cid, MAX_CHARTER_BYTES)) if cid else None
         except FedledgerError as error:
             text = f"whether plans are within the charter's limits cannot be told: {error}"
         except ValueError as error:

@@ -75,6 +75,7 @@ def audit_round(
     store: Blobs,
     limits: Limits | None = None,
     erasures: Mapping[bytes, Erasure] | None = None,
+    threads: int = 1,
 ) -> RoundAudit:
     """Check one round as it is recorded in `history`.
 
@@ -84,8 +85,9 @@ def audit_round(
         store: Where its blobs are.
         limits: Those of the charter under which it was opened, None where they cannot be read.
         erasures: Erasures of its updates that are on record, by digest.
+        threads: On how many it is settled again.
     """
-    return _RoundCheck(history, known, store, limits, erasures or {}, RoundAudit()).run()
+    return _RoundCheck(history, known, store, limits, erasures or {}, threads, RoundAudit()).run()
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class _RoundCheck:
     store: Blobs
     limits: Limits | None
     erasures: Mapping[bytes, Erasure]
+    threads: int
     audit: RoundAudit
 
     def run(self) -> RoundAudit:
@@ -216,7 +219,7 @@ class _RoundCheck:
     def _settle_again(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
         where, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates
         try:
-            again = settle(where, plan, updates.values(), self.store, self.audit.claimed, keep_model=False)
+            again = settle(where, plan, updates.values(), self.store, self.audit.claimed, False, self.threads)
         except (BlobMissingError, BlobMismatchedError) as error:
             members = [member for member, update in updates.items() if update.update == error.cid]
             self._not_settled(error, party(self.history, members[0]) if members else None)

@@ -26,7 +26,7 @@ from ledger.errors import (
 from ledger.storage import read
 from ledger.storage.car import BLOBS, CID_SIZE, HEADER
 from ledger.storage.dag_pb import read_directory, read_file_node, read_varint
-from ledger.storage.folder import open_regular
+from ledger.storage.folder import open_regular, read_into
 
 HEADER_SIZE = len(HEADER[0]) + 32 + len(HEADER[1])
 MAX_SECTION = (2 << 20) + 128  # the largest block that IPFS nodes exchange, with its CID
@@ -90,10 +90,11 @@ class CarStore:
     def open(self, cid: Cid) -> Iterator[_CarBlob]:
         """See `Blobs.open`."""
         try:
-            with open_regular(self.path) as file:
-                yield _CarBlob(self, file.fileno(), cid)
+            file = open_regular(self.path)
         except OSError as error:
             raise BlobMissingError(cid, str(error.strerror)) from None
+        with file:
+            yield _CarBlob(self, file.fileno(), cid)
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
         """See `Blobs.get`."""
@@ -150,7 +151,7 @@ class _CarBlob:
             while CHUNK * MAX_LINKS**self._depth < self.size:
                 self._depth += 1
 
-    def leaf(self, number: int) -> bytes:
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
         """See `Blob.leaf`."""
         cid = self._cid
         for level in reversed(range(self._depth)):
@@ -158,10 +159,10 @@ class _CarBlob:
             if at >= len(children):
                 raise BlobMismatchedError(self._cid)
             cid = children[at]
-        data = self._data(cid)
-        if len(data) != min(CHUNK, self.size - number * CHUNK):
+        start, size = self._store._find(cid, self._cid)
+        if size != min(CHUNK, self.size - number * CHUNK):
             raise BlobMismatchedError(self._cid)
-        return data
+        return read_into(self._descriptor, start, size, into, self._cid)
 
     def verify(self) -> None:
         """See `Blobs.verify`.

@@ -35,10 +35,11 @@ class FolderStore:
     def open(self, cid: Cid) -> Iterator[Blob]:
         """See `Blobs.open`."""
         try:
-            with open_regular(self.path(cid)) as file:
-                yield _File(file.fileno(), os.fstat(file.fileno()).st_size)
+            file = open_regular(self.path(cid))
         except OSError as error:
             raise BlobMissingError(cid, str(error.strerror)) from None
+        with file:
+            yield OpenFile(cid, file.fileno(), os.fstat(file.fileno()).st_size)
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
         """See `Blobs.get`."""
@@ -103,9 +104,27 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 @dataclass(frozen=True)
-class _File:
+class OpenFile:
+    """A blob that is a whole file; see `Blob`."""
+
+    cid: Cid
     descriptor: int
     size: int
 
-    def leaf(self, number: int) -> bytes:
-        return os.pread(self.descriptor, max(0, min(CHUNK, self.size - number * CHUNK)), number * CHUNK)
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
+        """See `Blob.leaf`."""
+        start = number * CHUNK
+        return read_into(self.descriptor, start, max(0, min(CHUNK, self.size - start)), into, self.cid)
+
+
+def read_into(descriptor: int, start: int, size: int, into: bytearray | memoryview, cid: Cid) -> memoryview:
+    """Bytes of an open file that belong to `cid`, read into `into`, and a view of them.
+
+    Raises:
+        BlobMissingError: If they cannot be read.
+    """
+    room = memoryview(into)[:size]
+    try:
+        return room[: os.preadv(descriptor, [room], start)]
+    except OSError as error:
+        raise BlobMissingError(cid, str(error.strerror)) from None

@@ -171,7 +171,12 @@ def test_a_blob_of_more_leaves_than_one_node_links_is_written_and_read_in_bounde
         bundled.verify(cid)
         with bundled.open(cid) as blob:
             verify(blob, cid)
-            assert [len(blob.leaf(number)) for number in (0, 1023, 1024, 1025)] == [CHUNK, CHUNK, CHUNK, 1]
+            assert [len(blob.leaf(number, bytearray(CHUNK))) for number in (0, 1023, 1024, 1025)] == [
+                CHUNK,
+                CHUNK,
+                CHUNK,
+                1,
+            ]
             assert blob.size == size
         with pytest.raises(BlobTooLargeError):
             bundled.get(cid, limit=size - 1)

@@ -143,8 +143,9 @@ def test_of_several_updates_that_are_not_as_they_should_be_the_first_members_is_
 class Shrinking(InMemory):
     """A file that is cut short after it was opened."""
 
-    def leaf(self, number: int) -> bytes:
-        return super().leaf(number) if number == 0 else super().leaf(number)[:-8]
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
+        chunk = super().leaf(number, into)
+        return chunk if number == 0 else chunk[:-8]
 
 
 class CutShort(Memory):
@@ -166,11 +167,11 @@ class OnlyOnce(InMemory):
 
     seen: set[int]
 
-    def leaf(self, number: int) -> bytes:
-        chunk = super().leaf(number)
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
+        chunk = super().leaf(number, into)
         again = number in self.seen
         self.seen.add(number)
-        return bytes(len(chunk)) if again else chunk
+        return memoryview(bytes(len(chunk))) if again else chunk
 
 
 class ReadOnce(Memory):

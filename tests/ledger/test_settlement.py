@@ -59,8 +59,10 @@ class InMemory:
     def size(self) -> int:
         return len(self.blob)
 
-    def leaf(self, number: int) -> bytes:
-        return self.blob[number * CHUNK : (number + 1) * CHUNK]
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
+        chunk = self.blob[number * CHUNK : (number + 1) * CHUNK]
+        into[: len(chunk)] = chunk
+        return memoryview(into)[: len(chunk)]
 
 
 def plan(dtype: Dtype, size: int, quorum: int = 1, cap: int = 1_000_000) -> Plan:
