@@ -20,9 +20,7 @@ BLOCK_HASH = click.option(
 )
 
 
-def read_source(
-    source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress
-) -> Evidence:
+def read_source(source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress) -> Evidence:
     """What a source shows.
 
     Args:
