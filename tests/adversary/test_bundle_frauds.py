@@ -275,7 +275,7 @@ FRAUDS: dict[str, tuple[Play, int, Verdict, list[str]]] = {
     "the root: a length of nothing before it": (
         of_length("the root", lambda _: b"\0"), 1, INCOMPLETE, ["only the first 59 of"]),
     "entries.jsonl: a length too short before it": (
-        of_length("entries.jsonl", lambda true: varint(true - 1)), 1, INCOMPLETE, ["ledger.json in", "only the first"]),
+        of_length("entries.jsonl", lambda true: varint(true - 1)), 1, INCOMPLETE, ["ledger.json in", "is not in"]),
     "a large blob's leaf: a length too great before it": (
         of_length(LEAF, lambda true: varint(true + 1)), 6, INCOMPLETE, ["missing", "member 3 (Site 3, 0x"]),
     "a large blob's leaf: a length beyond the file before it": (
@@ -302,7 +302,8 @@ FRAUDS: dict[str, tuple[Play, int, Verdict, list[str]]] = {
     "transactions.jsonl remade: a transaction dropped": (
         remade("transactions.jsonl", line(1, lambda _: None)), 3, INCOMPLETE, ["member 5 (Auditor, 0x", "not in the"]),
     "transactions.jsonl remade: a signature edited": (
-        remade("transactions.jsonl", line(1, field("raw", digit))), 3, VIOLATED, ["member 5 (Auditor, 0x", "the signed transaction beside it is another one"]),
+        remade("transactions.jsonl", line(1, field("raw", digit))), 3, VIOLATED,
+        ["member 5 (Auditor, 0x", "the signed transaction beside it is another one"]),
     "transactions.jsonl remade: garbage in a line": (
         remade("transactions.jsonl", line(1, lambda _: "nonsense")), 2, VIOLATED, ["of transactions.jsonl"]),
     "transactions.jsonl left out": (
