@@ -28,7 +28,7 @@ from ledger.audit.authors import OPERATORS, Authors
 from ledger.audit.evidence import Evidence
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
 from ledger.audit.overview import Overview
-from ledger.audit.places import party, place, references
+from ledger.audit.places import party, place, references, unread
 from ledger.audit.report import Check, Finding, Meaning, Report, Scope, incomplete, noted, violated
 from ledger.audit.rounds import Erasure, RoundAudit, audit_round
 from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
@@ -341,10 +341,8 @@ class _Charters:
     def _read(self, cid: Cid | None) -> Limits | None:
         try:
             return limits_of(self.store.get(cid, MAX_CHARTER_BYTES)) if cid else None
-        except FedledgerError as error:
-            text = f"whether plans are within the charter's limits cannot be told: {error}"
-        except ValueError as error:
-            text = f"whether plans are within the charter's limits cannot be told: {error}"
+        except (FedledgerError, ValueError) as error:
+            text = f"whether plans are within the charter's limits cannot be told: {unread(error)}"
         self.findings.append(incomplete(text, cid=cid, by="the governor, who put it in force"))
         return None
 

@@ -8,6 +8,7 @@ import ledger.facts as facts
 from ledger.audit.report import Party
 from ledger.cid import RAW, Cid
 from ledger.entries import Entry
+from ledger.errors import BlobMismatchedError, BlobMissingError
 from ledger.facts import Fact
 from ledger.history import History
 
@@ -30,6 +31,17 @@ def place(history: History, entry: Entry) -> dict[str, Any]:
         "entry": entry.index,
         "block": entry.block,
     }
+
+
+def unread(error: Exception) -> str:
+    """Why a blob cannot be read; the same words wherever it is kept, so that the same history has the same findings."""
+    match error:
+        case BlobMissingError():
+            return "it is missing"
+        case BlobMismatchedError():
+            return "the bytes stored are not what its CID names"
+        case _:
+            return str(error)
 
 
 def references(fact: Fact) -> list[tuple[Cid, str]]:

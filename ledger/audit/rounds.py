@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.audit.places import party
+from ledger.audit.places import party, unread
 from ledger.audit.report import Finding, incomplete, noted, violated
 from ledger.charter import Limits
 from ledger.cid import Cid, cid_of
@@ -174,7 +174,7 @@ class _RoundCheck:
             blob = self.store.get(cid, limit)
         except FedledgerError as error:
             finding = incomplete if isinstance(error, UnavailableError | BlobMismatchedError) else violated
-            self.audit.documents.append(finding(f"{what} cannot be read: {error}", cid=cid, **self._at()))
+            self.audit.documents.append(finding(f"{what} cannot be read: {unread(error)}", cid=cid, **self._at()))
             return None
         self.audit.hashed.add(cid)
         return blob
@@ -235,7 +235,8 @@ class _RoundCheck:
         where = self._at(member=member, cid=error.cid)
         erasure = self.erasures.get(error.cid.digest)
         if erasure is None or isinstance(error, BlobMismatchedError):
-            self.audit.settlement.append(incomplete(f"it cannot be settled again: {error}", **where))
+            text = f"it cannot be settled again without this blob: {unread(error)}"
+            self.audit.settlement.append(incomplete(text, **where))
             return
         where["entry"] = erasure.entry
         if erasure.approved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 from ledger.chain.artifact import artifact
@@ -57,9 +58,9 @@ def compile_contract(sources: dict[str, Any], compiler: Path) -> dict[str, Any]:
 
     try:
         output = solcx.compile_standard(sources, solc_binary=compiler)
-    except (SolcError, OSError) as error:
+        compiled: dict[str, Any] = output["contracts"][_FILE][_CONTRACT]
+    except (SolcError, OSError, SubprocessError, ValueError, LookupError) as error:
         raise UnavailableError(f"{compiler} does not compile the contract ({error}): use solc {SOLC_VERSION}") from None
-    compiled: dict[str, Any] = output["contracts"][_FILE][_CONTRACT]
     return compiled
 
 

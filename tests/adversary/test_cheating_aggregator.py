@@ -21,6 +21,7 @@ from ledger.history import Status
 from ledger.manifest import Manifest, Reason, Row
 from ledger.settlement import Settlement
 from ledger.updates import MODEL_HEADER, encode
+from tests.chains import Chain
 from tests.world import CHARTER_2, PLAN, SCHEMA, World, tensors
 
 
@@ -95,9 +96,9 @@ def aborted_with_a_quorum(honest: Settlement) -> Settlement:
     return replace(honest, model=None, manifest=honest.manifest.model_copy(update={"model": None}))
 
 
-def posted(folder: Path) -> World:
+def posted(folder: Path, chain: Chain | None = None) -> World:
     """Round 1 with two honest updates (members 1 and 2) and garbage (member 3), not settled yet."""
-    world = World(folder)
+    world = World(folder, chain=chain)
     world.aggregator.open(PLAN)
     for member in (1, 2):
         world.post(member, world.update(member, tensors(member)))

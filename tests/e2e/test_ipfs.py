@@ -6,14 +6,21 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from ledger.audit.bundle import blobs_of
+from ledger.audit.evidence import read_folder
 from ledger.cid import CHUNK, Cid
+from ledger.cli import main
 from ledger.storage.car import write_car
 from ledger.storage.car_store import CarStore
 from ledger.storage.folder import FolderStore, shard
+from tests.cars import sections
 from tests.ipfs import Daemon, fetch_with_kubo, program
+from tests.world import World
 
 FILES = {"ledger.json": b'{"chain_id": 1}\n', "entries.jsonl": b'{"block": 1}\n' * 100_000, "code.hex": b"0x6080"}
 # No CHUNK + 1: js-ipfs' `cat` leaves out a last leaf of one byte, also where it made the tree itself.
@@ -56,7 +63,7 @@ def daemon(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_daemon_imports_a_bundle_and_pins_all_of_it_by_its_root(bundle: Bundle, daemon: Daemon) -> None:
     pinned = daemon.ask("pin/ls", type="recursive", cid_base="base32")["Keys"]
-    assert pinned == {str(bundle.root): {"Type": "recursive"}}
+    assert pinned[str(bundle.root)] == {"Type": "recursive"}
     below = daemon.ask("pin/ls", type="indirect", cid_base="base32")["Keys"]
     assert {str(cid) for cid in bundle.blobs} <= below.keys()
 
@@ -69,8 +76,8 @@ def test_a_daemon_shows_the_folder_as_it_was(bundle: Bundle, daemon: Daemon) -> 
 
 
 def test_a_daemon_finds_the_sizes_in_the_root_true(bundle: Bundle, daemon: Daemon) -> None:
-    pinned = daemon.ask("pin/ls", cid_base="base32")["Keys"]
-    sizes = [daemon.ask("block/stat", cid)["Size"] for cid in pinned]
+    blocks = {cid for _, _, (cid, _) in sections(bundle.path.read_bytes())}
+    sizes = [daemon.ask("block/stat", str(Cid(cid[-32:], cid[1])))["Size"] for cid in blocks]
     assert daemon.ask("files/stat", f"/ipfs/{bundle.root}")["CumulativeSize"] == sum(sizes)
 
 
@@ -113,3 +120,72 @@ def test_what_ipfs_car_packs_from_that_folder_has_the_same_blobs(bundle: Bundle,
     ipfs_car("unpack", bundle.path, "--output", tmp_path / "history")
     ipfs_car("pack", tmp_path / "history", "--output", tmp_path / "packed.car")
     bundle.is_what(tmp_path / "packed.car")
+
+
+# --------------------------------------------------------------------------------------- a real history
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The bundle of a real history, as the command exports it.
+
+    Attributes:
+        path: The file.
+        root: Its root's CID.
+        verdict: The document of its audit.
+    """
+
+    path: Path
+    root: str
+    verdict: dict[str, Any]
+
+
+def fedledger(*arguments: str) -> Any:
+    """The JSON document that a command prints, which must end with 0."""
+    result = CliRunner().invoke(main, [*arguments, "--json"], env={"FEDLEDGER_STATE": "/nonexistent"})
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def exported(recorded: World, daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A history with every kind of entry, exported, and imported by the daemon."""
+    path = tmp_path_factory.mktemp("exported") / "history.car"
+    root = fedledger("export", str(recorded.folder), "-o", str(path))["root"]
+    imported = json.loads(daemon.rpc("dag/import", file=path, cid_base="base32"))
+    assert imported == {"Root": {"Cid": {"/": root}, "PinErrorMsg": ""}}
+    return Exported(path, root, fedledger("audit", str(path)))
+
+
+def test_a_daemon_pins_a_whole_history_by_its_root(recorded: World, exported: Exported, daemon: Daemon) -> None:
+    pinned = daemon.ask("pin/ls", type="recursive", cid_base="base32")["Keys"]
+    assert exported.root in pinned
+    below = daemon.ask("pin/ls", type="indirect", cid_base="base32")["Keys"]
+    assert {str(cid) for cid in blobs_of(read_folder(recorded.folder))} <= below.keys()
+    assert exported.verdict["verdict"] == "verified"
+
+
+def test_what_a_daemon_exports_of_a_history_is_audited_with_the_same_result(
+    exported: Exported, daemon: Daemon, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.car"
+    again.write_bytes(daemon.rpc("dag/export", exported.root))
+    assert again.read_bytes() != exported.path.read_bytes(), "it has an order of its own"
+    assert fedledger("audit", str(again)) == exported.verdict
+    assert fedledger("export", str(again), "-o", str(tmp_path / "ours.car"))["root"] == exported.root
+    assert (tmp_path / "ours.car").read_bytes() == exported.path.read_bytes()
+
+
+def test_kubo_fetches_a_model_of_a_history_from_a_daemon_that_imported_it(
+    recorded: World, exported: Exported, daemon: Daemon, tmp_path: Path
+) -> None:
+    model = exported.verdict["timeline"][0]["model"]
+    fetched = fetch_with_kubo(tmp_path, daemon.address(), model)
+    assert fetched == recorded.store.get(Cid.parse(model))
+
+
+def test_ipfs_car_unpacks_a_history_to_a_folder_that_is_audited_with_the_same_result(
+    exported: Exported, tmp_path: Path
+) -> None:
+    ipfs_car("unpack", exported.path, "--output", tmp_path / "history")
+    assert fedledger("audit", str(tmp_path / "history")) == exported.verdict

@@ -1,0 +1,200 @@
+"""Erased by record, missing and mismatched are three things; and what an erasure leaves of the audit of its round."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ledger.audit.checks import audit
+from ledger.audit.evidence import read_folder
+from ledger.audit.origin import Claims
+from ledger.audit.report import Finding, Report, Verdict
+from ledger.cid import RAW, Cid
+from ledger.facts import ErasureReason, Role, RoundSettled
+from tests.world import PLAN, World, tensors
+
+ATTESTED = PLAN.model_copy(update={"participants_attest": True})
+KEY_BLOB = b"the key of the update of member 3, sealed"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[object]]:
+    """Round 1, settled and not attested to: three updates, the third with a key blob."""
+    world = World(tmp_path_factory.mktemp("erasure"))
+    world.aggregator.open(ATTESTED)
+    for member in (1, 2):
+        world.post(member, world.update(member, tensors(member)))
+    update, key = world.store.put(world.update(3, tensors(3))), world.store.put(KEY_BLOB)
+    world.contract.post_update(world.participants[2], 1, update, 10, key.digest)
+    world.settle()
+    return world, [world.snapshot()]
+
+
+@pytest.fixture
+def world(shared: tuple[World, list[object]]) -> Iterator[World]:
+    """That world, to be changed at will: afterwards chain and blobs go back."""
+    world, snapshots = shared
+    blobs = {path: path.read_bytes() for path in world.store.folder.iterdir()}
+    accounts = list(world.participants), world.auditor
+    yield world
+    snapshots[0] = world.revert(snapshots[0])
+    world.participants[:], world.auditor = accounts
+    for path, blob in blobs.items():
+        path.write_bytes(blob)
+
+
+def update(world: World, member: int = 1) -> Cid:
+    return world.contract.history().rounds[1].updates[member].update
+
+
+def erase(world: World, cid: Cid, member: int = 1, delete: bool = True) -> str:
+    """Record that a blob of a member's update is erased, by that member; give how a finding names the entry."""
+    sender = world.participants[member - 1]
+    world.contract.erase(sender, 1, member, cid.digest, ErasureReason.REQUEST)
+    if delete:
+        world.store.path(cid).unlink()
+    return f"by {sender.address.lower()} (request), entry {world.contract.history().entries - 1}"
+
+
+def audited(world: World) -> Report:
+    return audit(read_folder(world.write()), Claims(head=world.contract.head()))
+
+
+def of(report: Report, check: int) -> list[Finding]:
+    return list(report.checks[check - 1].findings)
+
+
+def test_erased_after_an_auditors_approval_the_round_is_verified_and_it_is_noted(world: World) -> None:
+    world.attest()
+    cid = update(world)
+    by = erase(world, cid)
+    report = audited(world)
+    assert report.verdict is Verdict.VERIFIED
+    (blob,), (settled,), (objection,) = of(report, 6), of(report, 8), of(report, 9)
+    assert (blob.verdict, blob.cid, blob.round) == (Verdict.VERIFIED, cid, 1)
+    assert blob.member is not None
+    assert blob.member.id == 1
+    assert blob.text == f"erased by record: the update of round 1 by {blob.member} was erased {by}"
+    assert (settled.verdict, settled.cid, settled.round) == (Verdict.VERIFIED, cid, 1)
+    assert settled.text == (
+        "not recomputable, since this update was erased by record: it rests on an auditor's earlier approval"
+    )
+    assert objection.text == f"0x{cid.digest.hex()} was recorded as erased (request)"
+
+
+def test_erased_before_any_auditors_approval_the_round_is_not_recomputable(world: World) -> None:
+    cid = update(world)
+    by = erase(world, cid)
+    for attested in (False, True):
+        report = audited(world)
+        assert report.verdict is Verdict.INCOMPLETE
+        (blob,), (settled,) = of(report, 6), of(report, 8)
+        assert (blob.verdict, blob.text.endswith(f"was erased {by}")) == (Verdict.INCOMPLETE, True)
+        assert (settled.verdict, settled.cid) == (Verdict.INCOMPLETE, cid)
+        assert settled.text.startswith("not recomputable, since this update was erased by record, before any auditor")
+        assert settled.by == world.participants[0].address.lower()
+        if not attested:
+            world.contract.attest(world.auditor, 1, True, world.store.put(b"{}"))  # too late
+
+
+@pytest.mark.parametrize("who", ["a participant", "an auditor that rejects"])
+def test_only_the_approval_of_an_auditor_counts(world: World, who: str) -> None:
+    report = world.store.put(b"{}")
+    if who == "a participant":
+        world.contract.attest(world.participants[1], 1, True, report)
+    else:
+        world.contract.attest(world.auditor, 1, False, report)
+    erase(world, update(world))
+    assert audited(world).verdict is Verdict.INCOMPLETE
+
+
+@pytest.mark.parametrize("then", ["takes another account", "is suspended", "is given another account"])
+def test_an_approval_counts_whatever_becomes_of_the_auditor(world: World, then: str) -> None:
+    world.attest()
+    another = world.account(f"auditor that {then}")
+    if then == "takes another account":
+        world.contract.offer_account(world.auditor, another.address)
+        world.contract.take_account(another, 5)
+    elif then == "is suspended":
+        world.contract.change_roles(world.governor, 5, Role(0))
+    else:
+        world.contract.replace_account(world.governor, 5, another.address)
+    erase(world, update(world))
+    assert audited(world).verdict is Verdict.VERIFIED
+
+
+def test_what_is_recorded_as_erased_and_still_there_is_verified_like_all_else(world: World) -> None:
+    cid = update(world)
+    erase(world, cid, delete=False)
+    report = audited(world)
+    assert report.verdict is Verdict.VERIFIED
+    assert (of(report, 6), of(report, 8)) == ([], [])
+    assert of(report, 9)[0].text == f"0x{cid.digest.hex()} was recorded as erased (request)"
+
+
+def test_what_is_recorded_as_erased_and_was_altered_instead_is_mismatched(world: World) -> None:
+    world.attest()
+    cid = update(world)
+    erase(world, cid, delete=False)
+    world.store.path(cid).write_bytes(b"another update")
+    report = audited(world)
+    assert report.verdict is Verdict.VIOLATED
+    assert of(report, 6)[0].text.startswith("mismatched: ")
+
+
+def test_missing_mismatched_and_erased_are_three_different_things(world: World) -> None:
+    world.attest()
+    missing, mismatched, erased = (update(world, member) for member in (1, 2, 3))
+    world.store.path(missing).unlink()
+    world.store.path(mismatched).write_bytes(b"another update")
+    erase(world, erased, member=3)
+    report = audited(world)
+    found = {one.cid: (one.verdict, one.text.partition(": ")[0]) for one in of(report, 6)}
+    assert found == {
+        missing: (Verdict.INCOMPLETE, "missing"),
+        mismatched: (Verdict.VIOLATED, "mismatched"),
+        erased: (Verdict.VERIFIED, "erased by record"),
+    }
+    assert report.verdict is Verdict.VIOLATED
+
+
+def test_a_record_excuses_no_blob_that_is_not_the_members_own(world: World) -> None:
+    world.attest()
+    ended = world.contract.history().rounds[1].ended
+    assert isinstance(ended, RoundSettled)
+    assert ended.manifest is not None
+    for cid in (ended.model, ended.manifest, update(world, 2)):
+        world.contract.erase(world.participants[0], 1, 1, cid.digest, ErasureReason.REQUEST)
+        world.store.path(cid).unlink()
+    report = audited(world)
+    assert report.verdict is Verdict.INCOMPLETE
+    found = {one.cid: one for one in of(report, 6)}
+    assert found.keys() == {ended.model, ended.manifest, update(world, 2)}
+    assert all(one.verdict is Verdict.INCOMPLETE and one.text.startswith("missing: ") for one in found.values())
+    assert len(of(report, 9)) == 3, "the records are listed all the same"
+
+
+def test_an_erased_key_blob_is_noted_or_leaves_the_audit_incomplete(world: World) -> None:
+    key = Cid(world.contract.history().rounds[1].updates[3].key_blob or b"", RAW)
+    assert world.store.get(key) == KEY_BLOB
+    world.attest()
+    erase(world, key, member=3)
+    report = audited(world)
+    assert report.verdict is Verdict.VERIFIED
+    (blob,) = of(report, 6)
+    assert blob.text.startswith("erased by record: the key blob of round 1 by member 3 (Site 3, 0x")
+    assert of(report, 8) == [], "the update itself is there, and settled again"
+
+
+def test_a_key_blob_erased_before_any_approval_leaves_the_audit_incomplete(world: World) -> None:
+    key = Cid(world.contract.history().rounds[1].updates[3].key_blob or b"", RAW)
+    erase(world, key, member=3)
+    report = audited(world)
+    assert report.verdict is Verdict.INCOMPLETE
+    assert of(report, 6)[0].text.startswith("erased by record: the key blob of round 1 by member 3 (Site 3, 0x")
+
+
+def test_a_missing_key_blob_is_missing(world: World) -> None:
+    world.store.path(Cid(world.contract.history().rounds[1].updates[3].key_blob or b"", RAW)).unlink()
+    report = audited(world)
+    assert report.verdict is Verdict.INCOMPLETE
+    assert of(report, 6)[0].text.startswith("missing: the key blob of round 1 by member 3 (Site 3, 0x")
