@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledger.plan import Plan
 
-MAX_CHARTER_BYTES = 16 << 20
+MAX_CHARTER_BYTES = 1 << 20
 """The largest charter that is read for its limits."""
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -72,11 +72,12 @@ def limits_of(charter: bytes) -> Limits:
         ValueError: If the block is not one that can be read, or there are several.
     """
     text = charter.decode("utf-8", errors="replace")
-    blocks, openings = _BLOCK.findall(text), len(_OPENING.findall(text))
+    openings = len(_OPENING.findall(text))
     if openings > 1:
         raise ValueError(f"the charter has {openings} blocks of limits: it may have one")
     if not openings:
         return Limits()
+    blocks = _BLOCK.findall(text)
     if not blocks:  # people would take it for limits, and nobody would keep to them
         raise ValueError(
             "the charter's limits cannot be read: their block is between a line ```fedledger-limits and a line ```"

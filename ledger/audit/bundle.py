@@ -11,9 +11,6 @@ from ledger.cid import Cid
 from ledger.storage.car import Written, write_car
 from ledger.storage.car_store import CarStore
 
-MAX_FILE_BYTES = 1 << 30
-"""The most bytes of one of the folder's files: entries need about 500 each."""
-
 
 def write_bundle(path: Path, evidence: Evidence) -> Written:
     """Write evidence and all blobs that its entries name; the same history gives the same bytes.
@@ -33,7 +30,8 @@ def read_bundle(path: Path) -> Evidence:
         ViolationError: If such a part was altered.
     """
     car = CarStore(path)
-    return read_evidence(lambda name: car.file(name, MAX_FILE_BYTES), car)
+    most = path.stat().st_size  # a file is no larger than what holds it
+    return read_evidence(lambda name: car.file(name, most), car)
 
 
 def blobs_of(evidence: Evidence) -> set[Cid]:

@@ -17,28 +17,29 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import ledger.facts as facts
 from ledger.arithmetic import self_test
-from ledger.audit.authors import OPERATORS, Authors
+from ledger.audit.authors import OPERATORS
 from ledger.audit.evidence import Evidence
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
-from ledger.audit.overview import Overview
-from ledger.audit.places import party, place, references, unread
-from ledger.audit.report import Check, Finding, Meaning, Report, Scope, incomplete, noted, violated
-from ledger.audit.rounds import Erasure, RoundAudit, audit_round
+from ledger.audit.overview import MAX_REPORT_BYTES
+from ledger.audit.places import party, unread
+from ledger.audit.replay import Mention, Progress, Replay
+from ledger.audit.report import Check, Finding, Ground, Meaning, Report, Scope, incomplete, noted, violated
+from ledger.audit.rounds import RoundAudit, audit_round
 from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
 from ledger.cid import Cid
-from ledger.entries import Entry
-from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, UsageError, ViolationError
-from ledger.facts import Role
-from ledger.history import History, Round
-from ledger.rules import check
+from ledger.documents import parse
+from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, UsageError, ViolationError
+from ledger.history import Round
 from ledger.storage import Blobs
+from ledger.updates import Place
 
 MEANINGS = (
     Meaning(
@@ -61,7 +62,8 @@ MEANINGS = (
         "authors",
         "every entry is what its author signed",
         "nobody's: signatures are verified",
-        "who held the key; what a contract that acts for a member (a Safe) checked",
+        "who held the key; what a contract that acts for a member (a Safe) checked; a transaction that a member sends "
+        "itself names chain, contract and round, and not the history before it",
     ),
     Meaning(
         4,
@@ -109,9 +111,6 @@ MEANINGS = (
 
 _SMALL, _LARGE = 1 << 16, 8 << 20  # bytes of a model: below, between and above, rounds are settled in different ways
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -148,9 +147,12 @@ def audit(
     """
     self_test()
     claims, asked = claims or Claims(), asked or Asked()
-    replayed = _Replay(evidence, progress)
+    replayed = Replay(evidence, progress, claims.contracts)
     history = replayed.history
     entries, grounds = check_entries(evidence, claims, history, replayed.heads)
+    if replayed.authors.believed:
+        text = f"your word on {len(claims.contracts)} contracts, in whose name are {replayed.authors.believed} entries"
+        grounds = (*grounds, Ground("contract", text))
     scope = _scope(replayed, asked)
     charters = _Charters(evidence.store, replayed.charters)
     chosen = [known for number, known in history.rounds.items() if scope.rounds is None or number in scope.rounds]
@@ -162,12 +164,15 @@ def audit(
         entries,
         (
             f"{replayed.authors.proven} of {len(evidence.entries)} entries by a signature",
-            replayed.authors.unproven(len(evidence.entries)),
+            replayed.authors.finish(history),
         ),
         check_receipts(evidence, claims, replayed.heads),
         (f"the contract's rules replayed over {len(evidence.entries)} entries", rules),
         _check_blobs(replayed, audits, scope, progress),
-        (f"plans, base models and manifests of {len(audits)} rounds", _each(audits, "documents")),
+        (
+            f"plans, base models and manifests of {len(audits)} rounds",
+            _each(audits, "documents") + _check_reports(replayed, audits),
+        ),
         (f"{ended} ended rounds, settled again and compared byte for byte", _each(audits, "settlement")),
         _check_objections(replayed),
     )
@@ -202,7 +207,7 @@ def _each(audits: Mapping[int, RoundAudit], name: str) -> list[Finding]:
 
 
 def _audit_rounds(
-    replayed: _Replay, chosen: Sequence[Round], charters: _Charters, progress: Progress
+    replayed: Replay, chosen: Sequence[Round], charters: _Charters, progress: Progress
 ) -> dict[int, RoundAudit]:
     """Audit rounds, on all processors: large ones each on all of them, and those of middling size side by side.
 
@@ -212,7 +217,10 @@ def _audit_rounds(
     audits: dict[int, RoundAudit] = {}
 
     def one(known: Round, limits: Limits | None, share: int) -> RoundAudit:
-        return audit_round(replayed.history, known, store, limits, replayed.erasures_in(known.number), share)
+        number = known.number
+        carriers = {member: replayed.authors.carriers.get((number, member)) for member in known.updates}
+        erasures = replayed.erasures_in(number)
+        return audit_round(replayed.history, known, store, limits, erasures, carriers, share)
 
     with ThreadPoolExecutor(threads) as pool:
         started: list[tuple[int, Future[RoundAudit]]] = []
@@ -237,93 +245,6 @@ def _size(store: Blobs, cid: Cid) -> int:
         return 0
 
 
-# ---------------------------------------------------------------------- replay
-
-
-@dataclass
-class _Named:
-    """What is to be said of a blob: every place that names it."""
-
-    places: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rounds: set[int] = field(default_factory=set)
-    always: bool = False
-
-
-class _Replay:
-    """The entries, one after another: what the rules say to each, who is its author, and what it names."""
-
-    def __init__(self, evidence: Evidence, progress: Progress) -> None:
-        self.evidence = evidence
-        self.history = history = History(evidence.genesis)
-        self.authors = Authors(evidence.genesis.ledger, evidence.genesis.chain_id, evidence.sent)
-        self.overview = Overview()
-        self.heads: list[bytes] = []
-        self.refusals: list[Finding] = []
-        self.charters: dict[int, Cid] = {1: evidence.genesis.charter}
-        self.erasures: list[Erasure] = []
-        self.last_of: dict[int, int] = {}
-        self.blobs: dict[Cid, _Named] = {evidence.genesis.charter: _Named({"charter, version 1": {}}, always=True)}
-        for done, (entry, _) in enumerate(evidence.entries):
-            if done % 256 == 0:
-                progress("replaying entries", done, len(evidence.entries))
-            self._check(entry)
-            self._note(entry.fact, entry.index, entry.block)
-            history.record(entry)
-            self.heads.append(history.head)
-            self.overview.see(history, entry)
-
-    def _check(self, entry: Entry) -> None:
-        history, fact = self.history, entry.fact
-        call = self.authors.call(history, entry)
-        try:
-            check(history, fact, entry.time, call)
-        except Refused as with_author:
-            try:
-                check(history, fact, entry.time)
-            except Refused as refused:
-                text = f"the rules do not allow {type(fact).__name__}: {refused.name}: {refused}"
-                self.refusals.append(violated(text, by=OPERATORS, **place(history, entry)))
-            else:
-                if call is not None:
-                    self.authors.not_allowed(history, entry, call, with_author)
-
-    def erasures_in(self, round_: int) -> dict[bytes, Erasure]:
-        """Erasures of this round's updates, by digest."""
-        return {erasure.fact.digest: erasure for erasure in self.erasures if erasure.fact.round == round_}
-
-    def _note(self, fact: facts.Fact, index: int, block: int) -> None:
-        history, number = self.history, getattr(fact, "round", None)
-        if number is not None:
-            self.last_of[number] = index
-        if isinstance(fact, facts.CharterChanged):
-            self.charters[fact.version] = fact.charter
-        if isinstance(fact, facts.ErasureRecorded) and (known := history.rounds.get(fact.round)) is not None:
-            update = known.updates.get(fact.member)
-            # The contract takes any digest: only a blob of the member's own update is erased by such a record.
-            if update is not None and fact.digest in (update.update.digest, update.key_blob):
-                approved = any(
-                    one.approve
-                    and Role.AUDITOR & history.accounts[history.members[member].account].roles_in(fact.round)
-                    for member, one in known.attestations.items()
-                    if member in history.members
-                )
-                self.erasures.append(Erasure(fact, index, approved))
-        member = getattr(fact, "member", None)
-        for cid, role in references(fact):
-            about = f"{role} of round {number}" if number is not None else role
-            if isinstance(fact, facts.CharterChanged):
-                about = f"charter, version {fact.version}"
-            if isinstance(fact, facts.UpdateRecorded | facts.AttestationRecorded):
-                about += f" by {party(history, fact.member)}"
-            named = self.blobs.setdefault(cid, _Named())
-            where = {"round": number, "entry": index, "block": block}
-            named.places[about] = where | ({"member": party(history, member)} if member is not None else {})
-            if number is None:
-                named.always = True
-            else:
-                named.rounds.add(number)
-
-
 @dataclass
 class _Charters:
     """The limits of each version of the charter, read once."""
@@ -341,13 +262,16 @@ class _Charters:
     def _read(self, cid: Cid | None) -> Limits | None:
         try:
             return limits_of(self.store.get(cid, MAX_CHARTER_BYTES)) if cid else None
-        except (FedledgerError, ValueError) as error:
-            text = f"whether plans are within the charter's limits cannot be told: {unread(error)}"
-        self.findings.append(incomplete(text, cid=cid, by="the governor, who put it in force"))
+        except FedledgerError as error:
+            why, by = unread(error), None
+        except ValueError as error:
+            why, by = str(error), "the governor, who put it in force"
+        text = f"whether plans are within the charter's limits cannot be told: {why}"
+        self.findings.append(incomplete(text, cid=cid, by=by))
         return None
 
 
-def _scope(replayed: _Replay, asked: Asked) -> Scope:
+def _scope(replayed: Replay, asked: Asked) -> Scope:
     """What is looked at, and what that leaves open."""
     numbers = set(replayed.history.rounds)
     if asked.rounds is None and asked.share is None and asked.since is None:
@@ -367,64 +291,104 @@ def _scope(replayed: _Replay, asked: Asked) -> Scope:
         else:
             since = replayed.heads.index(asked.since) if asked.since != genesis else -1
             chosen &= {number for number in numbers if replayed.last_of[number] > since}
-            left.append(f"entries up to {since} were audited before, by whoever says so")
+            left.append(f"the first {since + 1} entries were audited before, by whoever says so")
     if asked.share is not None:
         count = max(1, round(len(chosen) * asked.share)) if chosen else 0
         chosen = set(random.SystemRandom().sample(sorted(chosen), count))  # whoever cheats must not know which
         left.append(f"the rounds were chosen by chance ({asked.share:.0%}): ask for the same ones with --rounds")
-    rest = len(numbers - chosen)
-    left.insert(0, f"the blobs of {rest} of {len(numbers)} rounds were not hashed, nor these rounds settled again")
-    return Scope(tuple(sorted(chosen)), asked.since, "; ".join(left))
+    if rest := len(numbers - chosen):
+        what = "their blobs hashed, their plans compared with the charter, or they settled again"
+        left.insert(0, f"{rest} of {len(numbers)} rounds were left out: neither were {what}")
+    return Scope(tuple(sorted(chosen)), asked.since, "; ".join(left) or None)
 
 
-# -------------------------------------------------------------- checks 6 and 9
+# ------------------------------------------------------------ checks 6, 7 and 9
 
 
 def _check_blobs(
-    replayed: _Replay, audits: Mapping[int, RoundAudit], scope: Scope, progress: Progress
+    replayed: Replay, audits: Mapping[int, RoundAudit], scope: Scope, progress: Progress
 ) -> tuple[str, list[Finding]]:
     store = replayed.evidence.store
     hashed = set().union(*(one.hashed for one in audits.values()))
-    looked_at = {
-        cid: named
-        for cid, named in replayed.blobs.items()
-        if scope.rounds is None or named.always or named.rounds & set(scope.rounds)
-    }
-    erased: dict[bytes, Erasure] = {erasure.fact.digest: erasure for erasure in replayed.erasures}
+    looked_at = [
+        cid
+        for cid, mentions in replayed.blobs.items()
+        if scope.rounds is None or any(one.round is None or one.round in scope.rounds for one in mentions.values())
+    ]
     findings: list[Finding] = []
-    for done, (cid, named) in enumerate(looked_at.items()):
+    for done, cid in enumerate(looked_at):
         progress("hashing blobs", done, len(looked_at))
         if cid in hashed:
             continue
         try:
             store.verify(cid)
-        except BlobMissingError:
-            findings.append(_missing(cid, named, audits, erased.get(cid.digest)))
-        except BlobMismatchedError:
-            text = f"mismatched: the bytes stored as the {', the '.join(named.places)} are not what this CID says"
-            by = "whoever keeps this store: its author is bound by the CID"
-            findings.append(violated(text, cid=cid, by=by, **next(iter(named.places.values()))))
+        except (BlobMissingError, BlobMismatchedError) as error:
+            findings.append(_not_there(replayed, audits, cid, isinstance(error, BlobMissingError)))
     return f"{len(looked_at)} blobs hashed and compared with their CIDs", findings
 
 
-def _missing(cid: Cid, named: _Named, audits: Mapping[int, RoundAudit], erasure: Erasure | None) -> Finding:
-    where: dict[str, Any] = {"cid": cid, **next(iter(named.places.values()))}
-    what = ", ".join(named.places)
-    if erasure is not None:
+def _not_there(replayed: Replay, audits: Mapping[int, RoundAudit], cid: Cid, missing: bool) -> Finding:
+    mentions = list(replayed.blobs[cid].values())
+    what, where = ", the ".join(one.about for one in mentions), {"cid": cid, **mentions[0].where}
+    state = "missing" if missing else "mismatched"
+    if all(_claimed(audits, one) for one in mentions):
+        return noted(f"{state}, as the round's manifest claims that it was not to be had: the {what}", **where)
+    if missing and (erasure := replayed.excused(cid)) is not None:
         reason = erasure.fact.reason.name.lower()
         text = f"erased by record: the {what} was erased by {erasure.fact.sender} ({reason}), entry {erasure.entry}"
         return noted(text, **where) if erasure.approved else incomplete(text, **where)
-    claimed = [
-        one.get("member") is not None and one["round"] in audits and one["member"].id in audits[one["round"]].claimed
-        for one in named.places.values()
-    ]
-    if all(claimed):
-        return noted(f"missing, as the round's manifest claims that it was: the {what}", **where)
-    by = "whoever should keep it: ask its author, the aggregator or a mirror for it"
-    return incomplete(f"missing: the {what}", by=by, **where)
+    if missing:
+        by = "whoever should keep it: ask its author, the aggregator or a mirror for it"
+        return incomplete(f"missing: the {what}", by=by, **where)
+    by = "whoever keeps this store: its author is bound by the CID"
+    return violated(f"mismatched: the bytes stored as the {what} are not what this CID says", by=by, **where)
 
 
-def _check_objections(replayed: _Replay) -> tuple[str, list[Finding]]:
+def _claimed(audits: Mapping[int, RoundAudit], mention: Mention) -> bool:
+    """Whether a manifest claims that an update was not to be had."""
+    audited = audits.get(mention.round or 0)
+    of_update = mention.role in ("update", "key blob") and mention.member is not None
+    return of_update and audited is not None and mention.member.id in audited.claimed  # type: ignore[union-attr]
+
+
+def _check_reports(replayed: Replay, audits: Mapping[int, RoundAudit]) -> list[Finding]:
+    """An attestation by fedledger's own report is to this model in this history: a transaction does not say so."""
+    history, findings = replayed.history, []
+    positions = {head: index for index, head in enumerate(replayed.heads)}
+    for number in audits:
+        known = history.rounds[number]
+        place = {"kind": "report", **Place.of(history.genesis, known.opened).document()}
+        for member, attestation in known.attestations.items():
+            report = _own_report(replayed.evidence.store, attestation.report)
+            if report is None:
+                continue
+            entry = replayed.attested_at[number, member]
+            seen = positions.get(bytes.fromhex(str(report.get("head", ""))[2:66])) if _is_hex(report) else None
+            fits = seen is not None and replayed.ended_at.get(number, entry) <= seen < entry
+            if not fits or any(report.get(name) != value for name, value in place.items()):
+                where = {"round": number, "member": party(history, member), "cid": attestation.report, "entry": entry}
+                text = "it attests to another model: its report is about another history, or another round"
+                expected = f"a head of this history between entries {replayed.ended_at.get(number)} and {entry}"
+                found = f"head {report.get('head')}, round {report.get('round')}"
+                by = f"whoever attested, or {OPERATORS}"
+                findings.append(violated(text, expected=expected, found=found, by=by, **where))
+    return findings
+
+
+def _own_report(store: Blobs, cid: Cid) -> dict[str, Any] | None:
+    """A report in the form in which `ledger.audit.attest` writes it; None for any other, which is for people."""
+    try:
+        report = parse(store.get(cid, MAX_REPORT_BYTES))
+    except (FedledgerError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("kind") == "report" and "head" in report else None
+
+
+def _is_hex(report: Mapping[str, Any]) -> bool:
+    return re.fullmatch("0x[0-9a-f]{64}", str(report["head"])) is not None
+
+
+def _check_objections(replayed: Replay) -> tuple[str, list[Finding]]:
     history, findings = replayed.history, []
     for known in history.rounds.values():
         where: dict[str, Any] = {"round": known.number}

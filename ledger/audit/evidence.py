@@ -30,6 +30,9 @@ from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.storage import Blobs
 from ledger.storage.folder import FolderStore, open_regular
 
+MAX_UNREADABLE = 100
+"""Lines; a source with more is not looked at any further."""
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -166,6 +169,10 @@ def read_evidence(file: Callable[[str], bytes], store: Blobs) -> Evidence:
                 found.append(read(line))
             except ValueError as error:
                 unreadable.append(f"line {number} of {name}: {error}")
+                if len(unreadable) > MAX_UNREADABLE:
+                    raise ViolationError(
+                        f"more than {MAX_UNREADABLE} lines cannot be read, the last is {unreadable[-1]}: it was altered"
+                    ) from None
         return found
 
     def optional(name: str, read: Callable[[str], Any]) -> Any:

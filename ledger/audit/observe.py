@@ -43,7 +43,7 @@ def observe(
         progress: Told how far it is.
 
     Raises:
-        UnavailableError: If the node does not show a transaction of its own entries.
+        UnavailableError: If the node gives no proof from the block asked for.
     """
     web3 = contract.web3
     shown, head = contract.shown()
@@ -51,7 +51,8 @@ def observe(
     sent = {}
     for done, transaction in enumerate(hashes):
         progress("reading transactions", done, len(hashes))
-        sent[transaction] = _sent(web3, transaction)
+        if (one := _sent(web3, transaction)) is not None:
+            sent[transaction] = one
     last = shown[-1][0].block if shown else contract.deployed
     code = bytes(web3.eth.get_code(contract.address))
     proof = _proof(contract, block_hash or last)
@@ -60,10 +61,15 @@ def observe(
     return Evidence(contract.genesis, head, tuple(shown), (), store, code, sent, proof, artifact().raw)
 
 
-def _sent(web3: Web3, transaction: str) -> Sent:
+def _sent(web3: Web3, transaction: str) -> Sent | None:
+    """The signed transaction; None where it cannot be had, for the audit to say so of its entries."""
     raw = _raw(web3.eth.get_transaction(cast(Any, transaction)))
-    if Web3.to_hex(keccak(raw)) != transaction:
-        raise UnavailableError(f"transaction {transaction} is of a kind that cannot be read: use a newer fedledger")
+    if Web3.to_hex(keccak(raw)) != transaction:  # of another type: what the node keeps itself
+        arguments = [transaction]
+        told = cast(Any, web3.provider).make_request(RPCEndpoint("eth_getRawTransactionByHash"), arguments)
+        raw = _bytes(told.get("result") or "0x")
+        if Web3.to_hex(keccak(raw)) != transaction:
+            return None
     return Sent(raw, web3.eth.get_transaction_receipt(cast(Any, transaction))["gasUsed"])
 
 

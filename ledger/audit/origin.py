@@ -52,6 +52,7 @@ class Claims:
         block_hash: The hash of a block of the chain (32 bytes).
         since: The head up to which an earlier audit has passed (32 bytes).
         recompiled: The runtime code that the contract's source compiles to, here and now.
+        contracts: Accounts that are contracts, which sign nothing.
     """
 
     ledger: Address | None = None
@@ -61,6 +62,7 @@ class Claims:
     block_hash: bytes | None = None
     since: bytes | None = None
     recompiled: bytes | None = None
+    contracts: frozenset[Address] = frozenset()
 
 
 def check_code(evidence: Evidence, claims: Claims) -> _Result:
@@ -132,10 +134,10 @@ def check_entries(
 
     def rests(kind: str, head: bytes, text: str, expected: str) -> None:
         if (covered := known.get(head)) is not None:
-            rest = "" if covered == len(heads) else f", up to entry {covered - 1} of {len(heads) - 1}"
+            rest = "" if covered == len(heads) else f", which covers {covered} of {len(heads)} entries"
             grounds.append((covered, Ground(kind, f"{text} 0x{head.hex()}{rest}")))
         else:
-            wrong = "an entry was dropped, repeated, reordered or edited, or it is another history"
+            wrong = "an entry was dropped, repeated, reordered or edited, or it is another history, or an older copy"
             findings.append(
                 violated(
                     f"no entry leads to {text}: {wrong}", expected=expected, found=f"0x{refolded.hex()}", by=OPERATORS
@@ -182,9 +184,18 @@ def check_receipts(evidence: Evidence, claims: Claims, heads: Sequence[bytes]) -
     """Check 4: what members remember lies on this history; where it does not, the fork is located."""
     shown, findings = _remembered(evidence, heads), []
     for name, remembered in claims.receipts:
-        if (fork := find_fork(remembered, shown)) is not None:
-            by = f"{OPERATORS}, or whoever wrote {name}"
+        by = f"{OPERATORS}, or whoever wrote {name}"
+        if (fork := find_fork(remembered, shown)) is not None and fork.shown is None:
+            entry, head = fork.remembered
+            text = f"{name} remembers entries after the last one here: the source is older, or withholds them"
+            expected = f"entry {entry.index}, {_entry(entry, head)}"
+            findings.append(incomplete(text, expected=expected, found="nothing: it ends before", by=by))
+        elif fork is not None:
             findings.append(_forked(f"what {name} remembers", fork, by))
+        for entry, head in remembered:
+            if entry.index < len(shown) and shown[entry.index][1] == head and shown[entry.index][0].fact != entry.fact:
+                text = f"what {name} says of an entry is not what its head commits to: it was edited"
+                findings.append(violated(text, entry=entry.index, by=f"whoever wrote {name}"))
     count = sum(len(remembered) for _, remembered in claims.receipts)
     return f"{count} remembered entries looked for in this history", findings
 
@@ -202,8 +213,8 @@ def _compare(provider: Provider, shown: Sequence[Remembered]) -> tuple[list[Find
     if len(provider.shown) > len(shown):
         more = len(provider.shown) - len(shown)
         text = f"{name} shows {more} entries after the last one here: the source is older, or withholds them"
-        findings.append(noted(text, entry=both, expected=f"{len(provider.shown)} entries", found=f"{len(shown)}"))
-    rest = "" if both == len(shown) else f", up to entry {both - 1} of {len(shown) - 1}"
+        findings.append(incomplete(text, entry=both, expected=f"{len(provider.shown)} entries", found=f"{len(shown)}"))
+    rest = "" if both == len(shown) else f" for {both} of {len(shown)} entries"
     return findings, [(both, Ground("provider", f"{name} shows the same history{rest}"))]
 
 
@@ -238,9 +249,9 @@ def _proven(evidence: Evidence, claims: Claims) -> Proven | Finding | None:
     except ViolationError as error:
         return violated(str(error), expected=expected, by=OPERATORS)
     if proven.block_hash != claims.block_hash:
-        text = "the storage proof is from another block than the one whose hash was given"
+        text = "the storage proof is from another block than the one whose hash was given: export with --block-hash"
         found = f"0x{proven.block_hash.hex()}, block {proven.block}"
-        return violated(text, expected=expected, found=found, by=OPERATORS)
+        return incomplete(text, expected=expected, found=found)
     return proven
 
 

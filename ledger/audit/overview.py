@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 import ledger.facts as facts
 from ledger.audit.evidence import Evidence
@@ -25,7 +25,7 @@ class Quality(BaseModel):
     """The part of an attestation's report that says how good a model is, by measure, such as ``auc``."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    quality: dict[str, float]
+    quality: dict[str, FiniteFloat]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import ledger.facts as facts
@@ -11,6 +12,21 @@ from ledger.entries import Entry
 from ledger.errors import BlobMismatchedError, BlobMissingError
 from ledger.facts import Fact
 from ledger.history import History
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """An erasure that is on record.
+
+    Attributes:
+        fact: What was recorded.
+        entry: The index of its entry.
+        approved: Whether an auditor had approved the round's model before.
+    """
+
+    fact: facts.ErasureRecorded
+    entry: int
+    approved: bool
 
 
 def party(history: History, member: int) -> Party:

@@ -17,6 +17,7 @@ HEAD_SLOT = 0
 """Where the contract keeps its head: its first variable."""
 
 _STATE_ROOT, _NUMBER, _MIX_HASH = 3, 8, 13  # fields of a block's header
+_MALFORMED = (RLPException, ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError)
 _BFT_MIX_HASH = bytes.fromhex("63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365")
 
 
@@ -61,6 +62,8 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
     """
     try:
         fields = rlp.decode(proof.header)
+        if not all(isinstance(one, bytes) for one in fields) or len(fields[_NUMBER]) > 8:
+            raise ValueError("not a block's header")
         state_root, number = fields[_STATE_ROOT], int.from_bytes(fields[_NUMBER], "big")
         if fields[_MIX_HASH] == _BFT_MIX_HASH:
             raise UnavailableError(
@@ -70,11 +73,12 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
         account = rlp.decode(_value(state_root, bytes.fromhex(ledger[2:]), proof.account))
         storage_root, code_hash = account[2], account[3]
         head = rlp.decode(_value(storage_root, HEAD_SLOT.to_bytes(32, "big"), proof.storage))
-        if len(head) > 32 or len(code_hash) != 32:
-            raise ValueError(f"a head of {len(head)} bytes")
-    except (RLPException, BadTrieProof, ValidationError, ValueError, TypeError, IndexError, KeyError) as error:
+        if not isinstance(head, bytes) or len(head) > 32 or len(code_hash) != 32:
+            raise ValueError("what is stored there is no head")
+        head = head.rjust(32, b"\0")
+    except (*_MALFORMED, BadTrieProof, ValidationError) as error:
         raise ViolationError(f"the storage proof does not lead to the ledger's head: {error}") from None
-    return Proven(number, keccak(proof.header), head.rjust(32, b"\0"), code_hash)
+    return Proven(number, keccak(proof.header), head, code_hash)
 
 
 def _value(root: bytes, key: bytes, nodes: tuple[bytes, ...]) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.audit.places import party, unread
+from ledger.audit.places import Erasure, party, unread
 from ledger.audit.report import Finding, incomplete, noted, violated
 from ledger.charter import Limits
 from ledger.cid import Cid, cid_of
@@ -17,28 +18,13 @@ from ledger.errors import (
     InvalidBlobError,
     UnavailableError,
 )
-from ledger.facts import ErasureRecorded, RoundAborted, RoundSettled
+from ledger.facts import Address, RoundAborted, RoundSettled
 from ledger.history import History, Round
 from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.settlement import Settlement, settle
 from ledger.storage import Blobs
 from ledger.updates import Place, decode_model
-
-
-@dataclass(frozen=True)
-class Erasure:
-    """An erasure that is on record.
-
-    Attributes:
-        fact: What was recorded.
-        entry: The index of its entry.
-        approved: Whether an auditor had approved the round's model before.
-    """
-
-    fact: ErasureRecorded
-    entry: int
-    approved: bool
 
 
 @dataclass
@@ -74,7 +60,8 @@ def audit_round(
     known: Round,
     store: Blobs,
     limits: Limits | None = None,
-    erasures: Mapping[bytes, Erasure] | None = None,
+    erasures: Mapping[tuple[int, bytes], Erasure] | None = None,
+    carriers: Mapping[int, Address | None] | None = None,
     threads: int = 1,
 ) -> RoundAudit:
     """Check one round as it is recorded in `history`.
@@ -84,10 +71,11 @@ def audit_round(
         known: The round.
         store: Where its blobs are.
         limits: Those of the charter under which it was opened, None where they cannot be read.
-        erasures: Erasures of its updates that are on record, by digest.
+        erasures: Erasures of its updates that are on record, by member and digest.
+        carriers: Who signed the transaction that carried an update to the chain, by member, where that is shown.
         threads: On how many it is settled again.
     """
-    return _RoundCheck(history, known, store, limits, erasures or {}, threads, RoundAudit()).run()
+    return _RoundCheck(history, known, store, limits, erasures or {}, carriers or {}, threads, RoundAudit()).run()
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,8 @@ class _RoundCheck:
     known: Round
     store: Blobs
     limits: Limits | None
-    erasures: Mapping[bytes, Erasure]
+    erasures: Mapping[tuple[int, bytes], Erasure]
+    carriers: Mapping[int, Address | None]
     threads: int
     audit: RoundAudit
 
@@ -197,10 +186,10 @@ class _RoundCheck:
     def _check_rows(self, ended: RoundSettled | RoundAborted, manifest: Manifest) -> None:
         """Every recorded update stands in the manifest exactly once, and nothing else does."""
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
-        rows = [(row.member, row.update) for row in manifest.updates]
+        rows = Counter((row.member, row.update) for row in manifest.updates)
         recorded = {(update.member, str(update.update)): update for update in self.known.updates.values()}
         for (member, named), update in sorted(recorded.items()):
-            if (times := rows.count((member, named))) != 1:
+            if (times := rows[member, named]) != 1:
                 said = "left out of" if times == 0 else f"{times} times in"
                 where = self._at(member=party(self.history, member), cid=update.update, by=aggregator)
                 expected, found = "every recorded update exactly once", f"this one {said} it"
@@ -218,22 +207,40 @@ class _RoundCheck:
 
     def _settle_again(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
         where, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates
+        absent: dict[int, FedledgerError] = {}
         try:
-            again = settle(where, plan, updates.values(), self.store, self.audit.claimed, False, self.threads)
-        except (BlobMissingError, BlobMismatchedError) as error:
-            members = [member for member, update in updates.items() if update.update == error.cid]
-            self._not_settled(error, party(self.history, members[0]) if members else None)
-            return
+            try:
+                again = settle(where, plan, updates.values(), self.store, self.audit.claimed, False, self.threads)
+            except (BlobMissingError, BlobMismatchedError):
+                absent = self._absent()
+                left_out = self.audit.claimed | absent.keys()
+                again = settle(where, plan, updates.values(), self.store, left_out, False, self.threads)
         except UnavailableError as error:
-            self.audit.settlement.append(incomplete(f"it cannot be settled again: {error}", **self._at()))
+            self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
             return
         self.audit.hashed |= again.hashed
-        self._compare_rows(ended, manifest, again)
-        self._compare_models(ended, manifest, again)
+        self._compare_rows(ended, manifest, again, absent)
+        if absent:
+            for member, why in absent.items():
+                self._not_settled(member, why)
+        else:
+            self._compare_models(ended, manifest, again)
 
-    def _not_settled(self, error: BlobMissingError | BlobMismatchedError, member: Any) -> None:
-        where = self._at(member=member, cid=error.cid)
-        erasure = self.erasures.get(error.cid.digest)
+    def _absent(self) -> dict[int, FedledgerError]:
+        """The updates that cannot be read: without them there is no model; the others are looked at all the same."""
+        absent: dict[int, FedledgerError] = {}
+        for member, update in self.known.updates.items():
+            try:
+                if member not in self.audit.claimed:
+                    self.store.verify(update.update)
+            except (BlobMissingError, BlobMismatchedError) as error:
+                absent[member] = error
+        return absent
+
+    def _not_settled(self, member: int, error: FedledgerError) -> None:
+        update = self.known.updates[member].update
+        where = self._at(member=party(self.history, member), cid=update)
+        erasure = self.erasures.get((member, update.digest))
         if erasure is None or isinstance(error, BlobMismatchedError):
             text = f"it cannot be settled again without this blob: {unread(error)}"
             self.audit.settlement.append(incomplete(text, **where))
@@ -246,10 +253,18 @@ class _RoundCheck:
             text = "not recomputable, since this update was erased by record, before any auditor had approved the model"
             self.audit.settlement.append(incomplete(text, by=erasure.fact.sender, **where))
 
-    def _compare_rows(self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement) -> None:
+    def _compare_rows(
+        self,
+        ended: RoundSettled | RoundAborted,
+        manifest: Manifest,
+        again: Settlement,
+        absent: Container[int],
+    ) -> None:
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
         shown = {row.member: row for row in manifest.updates}
         for row in again.manifest.updates:
+            if row.member in absent:
+                continue
             update = self.known.updates[row.member]
             where = self._at(member=party(self.history, row.member), cid=update.update)
             detail = f" ({again.details[row.member]})" if row.member in again.details else ""
@@ -259,15 +274,27 @@ class _RoundCheck:
                 expected, found = f"{_said(row)}{detail}", _said(said)
                 report(violated(text, expected=expected, found=found, by=aggregator, **where))
             elif row.excluded is Reason.UNAVAILABLE:
-                sender = self.history.member_by_account(update.sender)
-                if sender is not None and sender.id == ended.aggregator:
+                if self._carried_by(ended.aggregator, row.member):
                     text = "claimed unavailable by the aggregator, who had it: it carried this very update to the chain"
                     report(violated(text, by=aggregator, **where))
                 else:
-                    here = "its bytes are in this store now" if self.store.has(update.update) else "not verifiable here"
+                    here = "its bytes are in this store now" if self._is_here(update.update) else "not verifiable here"
                     report(noted(f"excluded as unavailable, claimed by {aggregator}; {here}", **where))
             elif row.excluded is not None and said == row:
                 report(noted(f"excluded as {row.excluded}, which is true{detail}", **where))
+
+    def _carried_by(self, aggregator: int, member: int) -> bool:
+        """Whether an account of the aggregator's sent an update to the chain, itself or by a contract of its own."""
+        accounts = [self.known.updates[member].sender, self.carriers.get(member)]
+        members = [self.history.member_by_account(account) for account in accounts if account]
+        return any(one is not None and one.id == aggregator for one in members)
+
+    def _is_here(self, cid: Cid) -> bool:
+        try:
+            self.store.verify(cid)
+        except (BlobMissingError, BlobMismatchedError):
+            return False
+        return True
 
     def _compare_models(self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement) -> None:
         aggregator = self._by(ended.aggregator)

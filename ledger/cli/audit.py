@@ -17,7 +17,7 @@ from ledger.cli.output import plain
 from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, read_source
 
 if TYPE_CHECKING:
-    from ledger.audit.checks import Progress
+    from ledger.audit.replay import Progress
     from ledger.audit.report import Report
 
 _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete": ("?", "yellow")}
@@ -33,6 +33,14 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
     "--receipts", type=PATH, multiple=True, help="What a member remembers: its state folder, or its receipts."
 )
 @BLOCK_HASH
+@click.option(
+    "--contract",
+    "contracts",
+    type=ADDRESS,
+    metavar="0x…",
+    multiple=True,
+    help="An account that is a contract (a Safe).",
+)
 @STATE
 @click.option("--recompile", is_flag=True, help="Compile the contract from its source, and compare the code.")
 @click.option("--rounds", metavar="3-7", help="Look at the blobs of these rounds only; say 3, 3-7 or 1,4-6.")
@@ -48,6 +56,7 @@ def audit(
     providers: tuple[str, ...],
     receipts: tuple[Path, ...],
     block_hash: bytes | None,
+    contracts: tuple[str, ...],
     state: Path,
     recompile: bool,
     rounds: str | None,
@@ -76,7 +85,9 @@ def audit(
     from ledger.audit.checks import Asked, unreadable
     from ledger.audit.checks import audit as run
     from ledger.audit.evidence import write_atomically
+    from ledger.audit.origin import Claims
     from ledger.errors import FedledgerError, UsageError
+    from ledger.facts import Address
 
     if html is not None:  # what is missing is said before a long audit starts
         from ledger.audit.html import render
@@ -84,6 +95,15 @@ def audit(
         if html.is_dir() or not html.parent.is_dir() or not os.access(html.parent, os.W_OK):
             raise UsageError(f"no report can be written to {html}: name a file in a folder that is there and yours")
     asked = Asked(_rounds(rounds), _share(sample), since)
+    claims = Claims(
+        ledger=Address(ledger.lower()) if ledger else None,
+        head=head,
+        block_hash=block_hash,
+        since=since,
+        contracts=frozenset(Address(one.lower()) for one in contracts),
+    )
+    if source in providers:
+        raise UsageError(f"--provider {source} is the source itself: name another node")
     with progress() as told:
         try:
             evidence = read_source(source, ledger, store, block_hash, told)
@@ -92,8 +112,8 @@ def audit(
         except FedledgerError as error:
             report = unreadable(error)
         else:
-            claims = known_elsewhere(evidence, ledger, head, providers, receipts, block_hash, since, state, recompile)
-            report = run(evidence, claims, asked, told)
+            known = known_elsewhere(evidence, claims, providers, receipts, state, recompile)
+            report = run(evidence, known, asked, told)
     document = report.document()
     if html is not None:
         write_atomically(html, render(document).encode())

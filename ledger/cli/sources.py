@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from ledger.audit.checks import Progress
     from ledger.audit.evidence import Evidence
     from ledger.audit.origin import Claims, Provider
+    from ledger.audit.replay import Progress
     from ledger.chain.contract import LedgerContract
 
 
@@ -72,34 +73,21 @@ def read_source(source: str, ledger: str | None, store: Path, block_hash: bytes 
 
 
 def known_elsewhere(
-    evidence: Evidence,
-    ledger: str | None,
-    head: bytes | None,
-    providers: Sequence[str],
-    receipts: Sequence[Path],
-    block_hash: bytes | None,
-    since: bytes | None,
-    state: Path,
-    recompile: bool,
+    evidence: Evidence, claims: Claims, providers: Sequence[str], receipts: Sequence[Path], state: Path, recompile: bool
 ) -> Claims:
-    """What the options say is known from elsewhere, and what this member remembers itself."""
-    from ledger.audit.origin import Claims
+    """What the options say is known from elsewhere, with what they lead to, and what this member remembers itself."""
     from ledger.cli.connection import state_folder
-    from ledger.facts import Address
-    from ledger.receipts import StateFolder, read_receipts
+    from ledger.receipts import StateFolder, chains, read_receipts
 
-    genesis = evidence.genesis
+    ledger, own = evidence.genesis.ledger, state_folder(state)
     remembered = [(str(path), tuple(read_receipts(path))) for path in receipts]
-    own = StateFolder.of(state_folder(state), genesis.chain_id, genesis.ledger)
-    if seen := own.seen():
-        remembered.append(("this member's own memory", tuple(seen)))
-    return Claims(
-        ledger=Address(ledger.lower()) if ledger else None,
-        head=head,
+    for chain in chains(own, ledger):  # of every chain: which one it is, the source says itself
+        if seen := StateFolder.of(own, chain, ledger).seen():
+            remembered.append(("this member's own memory", tuple(seen)))
+    return replace(
+        claims,
         receipts=tuple(remembered),
-        providers=tuple(_provider(url, genesis.ledger) for url in providers),
-        block_hash=block_hash,
-        since=since,
+        providers=tuple(_provider(url, ledger) for url in providers),
         recompiled=_recompiled() if recompile else None,
     )
 

@@ -15,7 +15,7 @@ from ledger.audit.observe import observe
 from ledger.audit.origin import Claims
 from ledger.audit.report import Verdict
 from ledger.chain.contract import LedgerContract
-from ledger.cid import Cid
+from ledger.cid import CHUNK, Cid
 from ledger.storage.folder import shard
 from tests.adversary import test_cheating_aggregator as aggregators
 from tests.adversary.frauds import FRAUDS, Scene
@@ -36,7 +36,7 @@ def exported(evidence: Evidence, path: Path) -> Path:
     with open(path, "ab") as file:
         for cid in written.mismatched:
             with evidence.store.open(cid) as blob:
-                file.write(section((bytes(cid), blob.leaf(0))))
+                file.write(section((bytes(cid), bytes(blob.leaf(0, bytearray(CHUNK))))))
     return path
 
 
