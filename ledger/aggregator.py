@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from eth_account.signers.local import LocalAccount
 from web3.types import TxReceipt
 
+from ledger.arithmetic import self_test
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
 from ledger.facts import AbortReason
@@ -77,7 +78,9 @@ def propose(history: History, store: Store) -> Proposal:
     Raises:
         UsageError: If no round is open.
         BlobMissingError: If the plan is not to be had.
+        UnavailableError: If this machine's arithmetic cannot be relied on.
     """
+    self_test()
     known = history.open_round
     if known is None:
         raise UsageError("no round is open: open one before settling")

@@ -73,7 +73,7 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
         "rules",
         "updates",
         "settlement",
-        "hashing",
+        "threads",
         "facts",
         "entries",
         "cid",
@@ -87,7 +87,9 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
 
 
 def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
-    assert sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in CORE) < 960
+    lines = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in CORE}
+    assert lines.pop("ledger/rules.py") < 300, "which entry may come next: read beside the state that it asks"
+    assert sum(lines.values()) < 900
 
 
 @pytest.mark.parametrize("layer", ["audit", "aggregator", "storage", "chain"])

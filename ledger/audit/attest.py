@@ -8,6 +8,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
+from ledger.arithmetic import self_test
 from ledger.audit.report import Verdict, worst
 from ledger.audit.rounds import audit_round
 from ledger.chain.contract import LedgerContract
@@ -44,11 +45,13 @@ def examine(history: History, store: Store, round_: int, quality: Mapping[str, f
 
     Raises:
         UsageError: If there is no such round, or it has no settled model.
+        UnavailableError: If this machine's arithmetic cannot be relied on.
     """
     if (known := history.rounds.get(round_)) is None:
         raise UsageError(f"there is no round {round_}: the newest is {history.latest_round}")
     if not isinstance(known.ended, RoundSettled):
         raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
+    self_test()
     findings = audit_round(history, known, store).findings
     verdict = worst(finding.verdict for finding in findings)
     texts = [finding.sentence for finding in findings]

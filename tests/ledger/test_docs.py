@@ -5,9 +5,12 @@ import json
 import re
 from pathlib import Path
 
+import ledger.audit.checks as checks
 from ledger.facts import KINDS
+from tests.adversary.table import corpus, written
 
 ROOT = Path(__file__).resolve().parents[2]
+AUDIT = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
 CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 
 
@@ -33,3 +36,20 @@ def test_the_gas_table_is_the_snapshot() -> None:
     rows = re.findall(r"^\| ([a-z0-9, ]+) \| ([0-9,]+) \|$", CONTRACT, re.MULTILINE)
     snapshot = json.loads((ROOT / "tests" / "ledger" / "golden" / "gas.json").read_text())
     assert {call: int(gas.replace(",", "")) for call, gas in rows} == snapshot
+
+
+def test_the_tables_of_checks_and_of_frauds_are_those_of_the_code_and_the_tests() -> None:
+    assert written(AUDIT) == AUDIT, "python -m tests.adversary.table writes them"
+
+
+def test_every_check_has_one_number_and_name_and_says_what_it_proves_in_the_one_docstring() -> None:
+    listed = re.findall(r"^(\d)\. (\w+): (.+)\.$", checks.__doc__ or "", re.MULTILINE)
+    assert listed == [(str(one.number), one.name, one.proves) for one in checks.MEANINGS]
+    assert [one.number for one in checks.MEANINGS] == list(range(1, 10))
+
+
+def test_the_corpus_has_at_least_a_hundred_frauds_and_every_group_and_check_has_some() -> None:
+    frauds = list(corpus())
+    assert len(frauds) == len({(group, name) for group, name, _, _ in frauds}) >= 100
+    assert {group for group, *_ in frauds} == {"storage", "entries", "authors", "aggregator", "node", "bundle"}
+    assert {check for _, _, check, _ in frauds} >= {1, 2, 3, 4, 5, 6, 7, 8}
