@@ -566,7 +566,7 @@ def _other_chain(scene: Scene) -> list[str]:
 def _other_contract(scene: Scene) -> list[str]:
     at = scene.row("UpdateRecorded", round=1, member=1)
     scene.resign(at, account("stranger"), to=to_checksum_address("0x" + "56" * 20))
-    return [f"entry {at}", "member 1 (Site 1, 0x", "through the contract 0x" + "56" * 20, "signed for itself elsewhere"]
+    return [f"entry {at}", "member 1 (Site 1, 0x", "through the contract 0x" + "56" * 20, "not provable by a signature"]
 
 
 def _flipped_transaction(scene: Scene) -> list[str]:

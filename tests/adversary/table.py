@@ -15,8 +15,8 @@ def corpus() -> Iterator[tuple[str, str, int, str]]:
         yield fraud.group, fraud.name, fraud.check, fraud.verdict.value
     for name, (_, check, _) in test_cheating_aggregator.FRAUDS.items():
         yield "aggregator", name, check, "violated"
-    for name, (_, _, check, _) in test_lying_nodes.FRAUDS.items():
-        yield "node", name, check, "violated"
+    for name, (_, _, check, verdict, _) in test_lying_nodes.FRAUDS.items():
+        yield "node", name, check, verdict.value
     for name, (_, check, verdict, _) in test_bundle_frauds.FRAUDS.items():
         yield "bundle", name, check, verdict.value
 

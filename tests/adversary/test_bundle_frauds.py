@@ -315,7 +315,8 @@ FRAUDS: dict[str, tuple[Play, int, Verdict, list[str]]] = {
     "code.hex remade: garbage": (remade("code.hex", lambda _: "nonsense"), 2, VIOLATED, ["code.hex: not 0x"]),
     "code.hex left out": (remade_without("code.hex"), 1, INCOMPLETE, ["the source does not show the code"]),
     "proof.json remade: another header": (
-        remade("proof.json", field("header", digit)), 2, VIOLATED, ["the storage proof"]),
+        remade("proof.json", field("header", digit)), 2, INCOMPLETE,
+        ["the storage proof is from another block than the one whose hash was given"]),
     "proof.json remade: another account": (
         remade("proof.json", field("account", lambda nodes: [*nodes[:-1], digit(nodes[-1])])), 2, VIOLATED,
         ["the storage proof does not lead to the ledger's head"]),

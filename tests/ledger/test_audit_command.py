@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ledger import __version__
 from ledger.audit.checks import MEANINGS
 from ledger.cid import cid_of
 from ledger.cli import main
-from ledger.entries import to_line
+from ledger.entries import extend, to_line
 from ledger.facts import AbortReason, ErasureReason
 from ledger.receipts import Remembered
 from tests.anvil import Anvil
@@ -26,6 +27,10 @@ from tests.world import PLAN, World, every_kind_of_entry, tensors
 __all__ = ["script"]  # a fixture
 
 UNKNOWN = "0x" + "12" * 32
+LEFT_OUT = (
+    "{} of 5 rounds were left out: neither were their blobs hashed, their plans compared with the charter, or they "
+    "settled again"
+)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +195,7 @@ def test_a_head_from_elsewhere_covers_all_or_a_part_or_shows_another_history(liv
     assert document["checks"][1]["findings"] == []
     document = told(0, str(folder), "--head", part)
     last = len(entries) - 1
-    assert grounds(document) == [("head", f"the head given {part}, up to entry 9 of {last}")]
+    assert grounds(document) == [("head", f"the head given {part}, which covers 10 of {len(entries)} entries")]
     assert findings(document, 2, "verified") == [
         f"entries 10 to {last} are consistent with themselves: no head from elsewhere covers them"
     ]
@@ -220,7 +225,7 @@ def test_the_head_is_proven_from_the_hash_of_a_block(live: World) -> None:
     ]
     older = web3.eth.get_block(entries[9][0].block)
     document = told(0, *on_chain(live), "--block-hash", hexed(older["hash"]))
-    assert grounds(document)[0][1].endswith(f"{hexed(entries[9][1])}, up to entry 9 of {len(entries) - 1}")
+    assert grounds(document)[0][1].endswith(f"{hexed(entries[9][1])}, which covers 10 of {len(entries)} entries")
     document = told(3, *on_chain(live), "--block-hash", UNKNOWN)
     assert findings(document, 1, "incomplete") == [
         f"the node gives no storage proof from block {UNKNOWN}: use another node"
@@ -236,7 +241,11 @@ def test_a_bundle_brings_the_proof_from_the_block_of_its_last_entry_or_from_anot
     older = hexed(web3.eth.get_block(entries[9][0].block)["hash"])
     path = str(tmp_path / "older.car")
     assert run("export", *on_chain(live), "--block-hash", older, "-o", path).exit_code == 0
-    assert "up to entry 9 of" in grounds(told(0, path, "--block-hash", older))[0][1]
+    assert "which covers 10 of" in grounds(told(0, path, "--block-hash", older))[0][1]
+    said = findings(told(3, path, "--block-hash", last), 2, "incomplete")
+    assert said == [
+        "the storage proof is from another block than the one whose hash was given: export with --block-hash"
+    ]
 
 
 def test_without_a_storage_proof_a_block_hash_is_of_no_use(folder: Path) -> None:
@@ -338,15 +347,42 @@ def test_what_this_member_remembers_itself_is_used_without_being_asked(
     assert f"line {last + 1} of {memory / 'seen.jsonl'} is damaged" in damaged.stderr
 
 
-def test_a_history_that_is_not_the_one_remembered_is_a_violation(live: World, folder: Path, tmp_path: Path) -> None:
+def test_a_history_that_ends_before_what_is_remembered_is_incomplete(
+    live: World, folder: Path, tmp_path: Path
+) -> None:
     remember(live, tmp_path / "state")
     lines = (folder / "entries.jsonl").read_text().splitlines(keepends=True)
     (folder / "entries.jsonl").write_text("".join(lines[:-1]))
     head = json.loads(lines[-2])["head"]
     path = folder / "ledger.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"head": head}))
+    document = told(3, str(folder), state=tmp_path / "state")
+    assert findings(document, 4, "incomplete") == [
+        "this member's own memory remembers entries after the last one here: the source is older, or withholds them"
+    ]
+    assert findings(document, 3, "incomplete")[0].startswith("the source has 1 signed transactions that recorded no")
+    assert grounds(document) == [("source", "the source's own word: nothing from elsewhere vouches for it")]
+
+
+def test_a_history_that_is_not_the_one_remembered_is_a_violation(live: World, folder: Path, tmp_path: Path) -> None:
+    memory, entries = remember(live, tmp_path / "state"), truth(live)
+    entry = replace(entries[-1][0], time=entries[-1][0].time + 1)
+    write_receipts(memory / "seen.jsonl", [*entries[:-1], (entry, extend(entries[-2][1], entry))])
     document = told(1, str(folder), state=tmp_path / "state")
     assert findings(document, 4, "violated")[0].startswith("what this member's own memory remembers is another history")
+
+
+def test_what_is_remembered_on_whatever_chain_is_used(live: World, folder: Path, tmp_path: Path) -> None:
+    """A source says itself of which chain it is."""
+    memory, entries = remember(live, tmp_path / "state"), truth(live)
+    memory.rename(memory.with_name(memory.name.replace("31337-", "1-")))
+    document = told(0, str(folder), state=tmp_path / "state")
+    assert grounds(document)[0][1].startswith(f"{len(entries)} receipts in this member's own memory")
+
+
+def test_a_provider_that_is_the_source_itself_is_wrong_use(live: World) -> None:
+    said = refused(2, "audit", *on_chain(live), "--provider", url(live))
+    assert said == f"--provider {url(live)} is the source itself: name another node"
 
 
 def test_a_member_that_remembers_nothing_final_yet_audits_all_the_same(
@@ -377,13 +413,13 @@ def test_only_the_rounds_asked_for_are_looked_at(live: World, folder: Path, text
     assert document["scope"] == {
         "rounds": rounds,
         "since": None,
-        "left_open": f"the blobs of {5 - len(rounds)} of 5 rounds were not hashed, nor these rounds settled again",
+        "left_open": LEFT_OUT.format(5 - len(rounds)),
     }
     assert document["checks"][6]["summary"].endswith(f" of {len(rounds)} rounds")
     assert len(document["timeline"]) == 5, "the others are listed as their entries tell"
     if 3 not in rounds:
         sentence = run("audit", str(folder), "--rounds", text).stdout.splitlines()[-1]
-        assert sentence.startswith(f"Verified as far as was asked: the blobs of {5 - len(rounds)} of 5 rounds were not")
+        assert sentence.startswith(f"Verified as far as was asked: {LEFT_OUT.format(5 - len(rounds))} (")
 
 
 @pytest.mark.parametrize("text", ["", "x", "7-3", "-", "3-", "-3", "1-2-3", "1,", "1;2", " 1", "٣", "1-99999999"])
@@ -401,8 +437,7 @@ def test_a_sample_is_a_share_of_the_rounds_and_told(folder: Path) -> None:
     document = told(0, str(folder), "--sample", "40%")
     assert len(document["scope"]["rounds"]) == 2
     assert document["scope"]["left_open"] == (
-        "the blobs of 3 of 5 rounds were not hashed, nor these rounds settled again; the rounds were chosen by chance "
-        "(40%): ask for the same ones with --rounds"
+        f"{LEFT_OUT.format(3)}; the rounds were chosen by chance (40%): ask for the same ones with --rounds"
     )
     assert len(told(0, str(folder), "--sample", "0.1%")["scope"]["rounds"]) == 1
     assert told(0, str(folder), "--sample", "100%")["scope"]["rounds"] == [1, 2, 3, 4, 5]
@@ -423,11 +458,10 @@ def test_an_audit_goes_on_where_an_earlier_one_ended(live: World, folder: Path) 
     assert document["scope"] == {
         "rounds": [3, 4, 5],
         "since": head,
-        "left_open": "the blobs of 2 of 5 rounds were not hashed, nor these rounds settled again; entries up to "
-        f"{aborted} were audited before, by whoever says so",
+        "left_open": f"{LEFT_OUT.format(2)}; the first {aborted + 1} entries were audited before, by whoever says so",
     }
     assert grounds(document) == [
-        ("head", f"the head of the earlier audit {head}, up to entry {aborted} of {len(entries) - 1}")
+        ("head", f"the head of the earlier audit {head}, which covers {aborted + 1} of {len(entries)} entries")
     ]
     newest = hexed(entries[-1][1])
     assert told(0, str(folder), "--since", newest)["scope"]["rounds"] == []
@@ -535,7 +569,9 @@ def test_the_timeline_tells_what_became_of_every_round_and_update(live: World, f
     assert outcomes[4] == [(1, "recorded", None)]
     assert [one["relayed"] for one in rounds[0]["updates"]] == [False, False, True]
     assert all(one["gas"] > 100_000 for one in rounds)
-    assert rounds[0]["opened_at"] < rounds[0]["ended_at"] <= rounds[0]["released_at"]
+    assert rounds[0]["opened_at"] <= rounds[0]["ended_at"] <= rounds[0]["released_at"]
+    assert rounds[1]["opened_at"] < rounds[1]["deadline"] < rounds[1]["ended_at"], "it ended for lack of a quorum"
+    assert rounds[1]["released_at"] is None
     assert (rounds[4]["ended_at"], rounds[4]["released_at"], rounds[4]["model"]) == (None, None, None)
     assert rounds[0]["eligible"] == [1, 2, 3]
     assert document["members"][5] == {
@@ -601,7 +637,7 @@ def test_an_export_without_a_blob_says_so_and_the_audit_of_it_too(live: World, f
     result = run("export", str(folder), "-o", path)
     assert result.exit_code == 3
     assert f"Not in the bundle: {plan} is missing\n" in result.stderr
-    assert "missing: the plan of round 1, plan of round 2" in findings(told(3, path), 6, "incomplete")[0]
+    assert "missing: the plan of round 1, the plan of round 2" in findings(told(3, path), 6, "incomplete")[0]
     (folder / "blobs" / plan).write_bytes(b"another")
     result = run("export", str(folder), "-o", path)
     assert result.exit_code == 1

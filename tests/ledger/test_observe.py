@@ -120,13 +120,27 @@ def test_what_a_contract_account_did_is_not_provable_by_a_signature_and_said_so(
     assert history.governor == safe.address.lower()
     assert history.members[6].name == "Regulator"
     report = audited(world)
-    assert report.verdict is Verdict.VERIFIED
+    assert report.verdict is Verdict.INCOMPLETE
     assert report.checks[2].summary.startswith(f"{report.entries - 2} of {report.entries} entries by a signature")
-    said = sentences(report, Verdict.VERIFIED)
+    said = sentences(report, Verdict.INCOMPLETE)
     assert len(said) == 2
-    through = f"it came through the contract {safe.address.lower()}: its author, {safe.address.lower()}"
+    through = f"it came through the contract {safe.address.lower()}: that {safe.address.lower()} asked for it"
     for sentence in said:
-        assert f"{through}, is not provable by a signature; found sent by {owner.address.lower()}" in sentence
+        assert f"{through} is not provable by a signature; if that account is a contract" in sentence
+        assert f"found sent by {owner.address.lower()}" in sentence
+    known_as_contract(world, safe, 2)
+
+
+def known_as_contract(world: World, safe: Contract, entries: int) -> None:
+    """Who knows that the account is a contract says so, and the verdict rests on that."""
+    report = audited(world, contracts=frozenset({safe.address.lower()}))
+    assert report.verdict is Verdict.VERIFIED
+    assert report.checks[2].summary.startswith(f"{report.entries - entries} of {report.entries} entries by a signature")
+    assert [ground.kind for ground in report.rests_on] == ["head", "contract"]
+    assert report.rests_on[1].text == f"your word on 1 contracts, in whose name are {entries} entries"
+    another = audited(world, contracts=frozenset({"0x" + "12" * 20}))
+    assert another.verdict is Verdict.INCOMPLETE
+    assert [ground.kind for ground in another.rests_on] == ["head"]
 
 
 def test_a_member_whose_account_is_a_contract_takes_part_and_the_audit_says_what_it_cannot_prove(world: World) -> None:
@@ -142,8 +156,9 @@ def test_a_member_whose_account_is_a_contract_takes_part_and_the_audit_says_what
     safe.send(call("postUpdate", 1, (cid.digest, cid.codec), bytes(32), 10))
     world.settle()
     report = audited(world)
-    assert report.verdict is Verdict.VERIFIED
-    said = sentences(report, Verdict.VERIFIED)
+    assert report.verdict is Verdict.INCOMPLETE
+    said = sentences(report, Verdict.INCOMPLETE)
     assert len(said) == 2
     assert all(f"member 6 (Bank, {safe.address.lower()})" in sentence for sentence in said)
     assert f"blob {cid}" in said[1]
+    known_as_contract(world, safe, 2)
