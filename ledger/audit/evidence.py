@@ -135,6 +135,8 @@ def read_folder(folder: Path) -> Evidence:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give the folder that the demo or an export left behind")
+    if not any((folder / name).exists() for name in ("ledger.json", "entries.jsonl")):
+        raise UsageError(f"{folder} holds no history: give the folder that the demo left behind, or a bundle's")
 
     def file(name: str) -> bytes:
         try:

@@ -33,8 +33,11 @@ def export(source: str, output: Path, ledger: str | None, store: Path, block_has
       3  written, without blobs that are missing and not recorded as erased; or the node cannot be reached
     """
     from ledger.audit.bundle import erased_of, write_bundle
+    from ledger.errors import UsageError
 
     trusted = block_hash
+    if output.is_dir() or not output.parent.is_dir():
+        raise UsageError(f"no bundle can be written to {output}: name a file in a folder that is there")
     with progress() as told:
         evidence = read_source(source, ledger, store, trusted, told)
     written, erased = write_bundle(output, evidence), erased_of(evidence)
