@@ -226,7 +226,7 @@ def _audit_rounds(
         started: list[tuple[int, Future[RoundAudit]]] = []
         for known in chosen:
             limits = charters.limits(known.charter_version)
-            if _SMALL < _size(store, known.opened.base) < _LARGE:
+            if _SMALL < (store.size(known.opened.base) or 0) < _LARGE:
                 started.append((known.number, pool.submit(one, known, limits, 1)))
             else:
                 audits[known.number] = one(known, limits, threads)
@@ -235,14 +235,6 @@ def _audit_rounds(
             audits[number] = audited.result()
             progress("settling again", len(audits), len(chosen))
     return dict(sorted(audits.items()))
-
-
-def _size(store: Blobs, cid: Cid) -> int:
-    try:
-        with store.open(cid) as blob:
-            return blob.size
-    except FedledgerError:
-        return 0
 
 
 @dataclass

@@ -144,11 +144,5 @@ def _bytes(known: Round, store: Blobs) -> int | None:
     named = [known.opened.plan, *(cid for fact in recorded for cid, _ in references(fact))]
     if known.ended is not None:
         named += [cid for cid, _ in references(known.ended)]
-    total = 0
-    for cid in dict.fromkeys(named):
-        try:
-            with store.open(cid) as blob:
-                total += blob.size
-        except FedledgerError:
-            return None
-    return total
+    sizes = [store.size(cid) for cid in dict.fromkeys(named)]
+    return None if None in sizes else sum(size or 0 for size in sizes)

@@ -65,8 +65,8 @@ class Blobs(Protocol):
             BlobMismatchedError: If what is there is something else.
         """
 
-    def has(self, cid: Cid) -> bool:
-        """Whether something is stored under `cid`; only `get` and `verify` look at it."""
+    def size(self, cid: Cid) -> int | None:
+        """The bytes that are stored under `cid`, None where nothing is; only `get` and `verify` look at them."""
 
 
 class Store(Blobs, Protocol):

@@ -109,9 +109,13 @@ class CarStore:
         with self.open(cid) as blob:
             blob.verify()
 
-    def has(self, cid: Cid) -> bool:
-        """See `Blobs.has`."""
-        return bytes(cid) in self._blocks
+    def size(self, cid: Cid) -> int | None:
+        """See `Blobs.size`."""
+        try:
+            with self.open(cid) as blob:
+                return blob.size
+        except FedledgerError:
+            return None
 
     def _root(self, descriptor: int) -> Cid:
         before, after = HEADER

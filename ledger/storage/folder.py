@@ -51,9 +51,12 @@ class FolderStore:
         with self.open(cid) as blob:
             verify(blob, cid)
 
-    def has(self, cid: Cid) -> bool:
-        """See `Blobs.has`."""
-        return self.path(cid).is_file()
+    def size(self, cid: Cid) -> int | None:
+        """See `Blobs.size`."""
+        try:
+            return self.path(cid).stat().st_size
+        except OSError:
+            return None
 
     def path(self, cid: Cid) -> Path:
         """The blob's file, where it is or where `put` keeps it: a folder taken out of a bundle is sharded."""

@@ -21,14 +21,14 @@ def test_a_blob_comes_back_under_the_name_of_its_cid(store: FolderStore, size: i
     blob = os.urandom(size)
     cid = store.put(blob)
     assert cid == cid_of(blob)
-    assert store.has(cid)
+    assert store.size(cid) is not None
     assert store.get(cid) == blob
     assert (store.folder / str(cid)).read_bytes() == blob
 
 
 def test_a_blob_that_is_not_there_is_missing(store: FolderStore) -> None:
     cid = cid_of(b"never put")
-    assert not store.has(cid)
+    assert store.size(cid) is None
     with pytest.raises(BlobMissingError, match=str(cid)):
         store.get(cid)
     with pytest.raises(BlobMissingError, match=str(cid)):
