@@ -58,7 +58,7 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
 
     Raises:
         ViolationError: If the proof does not lead there.
-        UnavailableError: If the chain is one whose headers hash in another way than Ethereum's.
+        UnavailableError: If the chain is one whose headers hash in another way than Ethereum's, or has no ledger yet.
     """
     try:
         fields = rlp.decode(proof.header)
@@ -70,7 +70,12 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
                 "the chain hashes its headers without their seals (Besu's QBFT or IBFT), which storage proofs here do "
                 "not support: use --head, --receipts or a second --provider"
             )
-        account = rlp.decode(_value(state_root, bytes.fromhex(ledger[2:]), proof.account))
+        if not (found := _value(state_root, bytes.fromhex(ledger[2:]), proof.account)):
+            raise UnavailableError(
+                f"in block {number} nothing is at {ledger}: give the hash of a block after the ledger was deployed, "
+                "of its own chain"
+            )
+        account = rlp.decode(found)
         storage_root, code_hash = account[2], account[3]
         head = rlp.decode(_value(storage_root, HEAD_SLOT.to_bytes(32, "big"), proof.storage))
         if not isinstance(head, bytes) or len(head) > 32 or len(code_hash) != 32:
@@ -82,7 +87,6 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
 
 
 def _value(root: bytes, key: bytes, nodes: tuple[bytes, ...]) -> bytes:
+    """What a trie has under a key; nothing, where its nodes show that it has nothing there."""
     value: bytes = HexaryTrie.get_from_proof(root, keccak(key), [rlp.decode(node) for node in nodes])  # type: ignore[no-untyped-call]
-    if not value:
-        raise ValueError(f"nothing is stored under 0x{key.hex()}")
     return value

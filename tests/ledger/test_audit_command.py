@@ -347,9 +347,7 @@ def test_what_this_member_remembers_itself_is_used_without_being_asked(
     assert f"line {last + 1} of {memory / 'seen.jsonl'} is damaged" in damaged.stderr
 
 
-def test_a_history_that_ends_before_what_is_remembered_is_incomplete(
-    live: World, folder: Path, tmp_path: Path
-) -> None:
+def test_a_history_that_ends_before_what_is_remembered_is_incomplete(live: World, folder: Path, tmp_path: Path) -> None:
     remember(live, tmp_path / "state")
     lines = (folder / "entries.jsonl").read_text().splitlines(keepends=True)
     (folder / "entries.jsonl").write_text("".join(lines[:-1]))
