@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import rlp
 from eth_hash.auto import keccak
 from rlp.exceptions import RLPException
 from trie.exceptions import BadTrieProof, ValidationError
 from trie.hexary import HexaryTrie
 
+from ledger.chain.nesting import read_rlp
 from ledger.errors import UnavailableError, ViolationError
 from ledger.facts import Address
 
@@ -61,7 +61,7 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
         UnavailableError: If the chain is one whose headers hash in another way than Ethereum's, or has no ledger yet.
     """
     try:
-        fields = rlp.decode(proof.header)
+        fields = read_rlp(proof.header)
         if not all(isinstance(one, bytes) for one in fields) or len(fields[_NUMBER]) > 8:
             raise ValueError("not a block's header")
         state_root, number = fields[_STATE_ROOT], int.from_bytes(fields[_NUMBER], "big")
@@ -75,9 +75,9 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
                 f"in block {number} nothing is at {ledger}: give the hash of a block after the ledger was deployed, "
                 "of its own chain"
             )
-        account = rlp.decode(found)
+        account = read_rlp(found)
         storage_root, code_hash = account[2], account[3]
-        head = rlp.decode(_value(storage_root, HEAD_SLOT.to_bytes(32, "big"), proof.storage))
+        head = read_rlp(_value(storage_root, HEAD_SLOT.to_bytes(32, "big"), proof.storage))
         if not isinstance(head, bytes) or len(head) > 32 or len(code_hash) != 32:
             raise ValueError("what is stored there is no head")
         head = head.rjust(32, b"\0")
@@ -88,5 +88,5 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
 
 def _value(root: bytes, key: bytes, nodes: tuple[bytes, ...]) -> bytes:
     """What a trie has under a key; nothing, where its nodes show that it has nothing there."""
-    value: bytes = HexaryTrie.get_from_proof(root, keccak(key), [rlp.decode(node) for node in nodes])  # type: ignore[no-untyped-call]
+    value: bytes = HexaryTrie.get_from_proof(root, keccak(key), [read_rlp(node) for node in nodes])  # type: ignore[no-untyped-call]
     return value

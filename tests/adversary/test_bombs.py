@@ -11,7 +11,8 @@ import pytest
 import rlp
 from click.testing import CliRunner
 from eth_hash.auto import keccak
-from trie import HexaryTrie
+from eth_typing import Hash32
+from trie.hexary import HexaryTrie
 
 from ledger.audit.bundle import blobs_of, read_bundle
 from ledger.audit.checks import audit
@@ -117,7 +118,7 @@ def nested(depth: int) -> bytes:
 def signed(receiver: Any, chain_id: bytes = b"\1") -> bytes:
     """A transaction of type 2 that is signed well, whatever its fields are."""
     fields = [chain_id, b"", b"", b"", b"", receiver, b"", b"", []]
-    made = account("operator").unsafe_sign_hash(keccak(b"\2" + rlp.encode(fields)))  # type: ignore[no-untyped-call]
+    made = account("operator").unsafe_sign_hash(Hash32(keccak(b"\2" + rlp.encode(fields))))
     signature = [made.v - 27, made.r, made.s]
     return b"\2" + bytes(rlp.encode([*fields, *signature]))
 
@@ -136,7 +137,7 @@ TRANSACTIONS = {
 
 @pytest.mark.parametrize("name", TRANSACTIONS)
 def test_a_transaction_that_is_none_is_a_finding_and_hides_no_other(scene: Scene, name: str) -> None:
-    with pytest.raises(ValueError, match=r"transaction|signature|account|number|field"):
+    with pytest.raises(ValueError, match=r"transaction|signature|account|number|field|RLP"):
         SignedTransaction.parse(TRANSACTIONS[name])
     blob = next(path for path in sorted((scene.folder / "blobs").iterdir()))
     blob.write_bytes(b"x")
@@ -158,15 +159,18 @@ def header(state_root: Any, number: bytes = b"\7") -> list[Any]:
     return [b"\1" * 32] * 3 + [state_root] + [b""] * 4 + [number] + [b""] * 7
 
 
+def _path(trie: HexaryTrie, key: bytes) -> tuple[bytes, ...]:
+    nodes: tuple[Any, ...] = trie.get_proof(key)  # type: ignore[no-untyped-call]
+    return tuple(bytes(rlp.encode(node)) for node in nodes)
+
+
 def proof_of(value: bytes, stored: bytes | None = None, number: bytes = b"\7", fields: int = 16) -> StorageProof:
     """A proof in which all hashes are right: of a value in the head's slot, or of what is stored as the account."""
     storage, key = HexaryTrie({}), keccak(bytes(32))
     storage[key] = value
     accounts, name = HexaryTrie({}), keccak(bytes.fromhex(LEDGER[2:]))
     accounts[name] = rlp.encode([b"\1", b"", storage.root_hash, b"\2" * 32]) if stored is None else stored
-    nodes = [
-        tuple(bytes(rlp.encode(node)) for node in trie.get_proof(at)) for trie, at in ((accounts, name), (storage, key))
-    ]  # type: ignore[no-untyped-call]
+    nodes = (_path(accounts, name), _path(storage, key))
     return StorageProof(bytes(rlp.encode(header(accounts.root_hash, number)[:fields])), *nodes)
 
 
@@ -212,10 +216,8 @@ def test_a_proof_that_is_none_is_a_violation(name: str) -> None:
 def test_a_proof_that_nothing_is_at_the_address_is_no_violation() -> None:
     accounts = HexaryTrie({})
     accounts[keccak(b"somebody")] = b"1" * 40
-    nodes = accounts.get_proof(keccak(bytes.fromhex(LEDGER[2:])))
-    proof = StorageProof(
-        bytes(rlp.encode(header(accounts.root_hash))), tuple(bytes(rlp.encode(one)) for one in nodes), ()
-    )
+    nodes = _path(accounts, keccak(bytes.fromhex(LEDGER[2:])))
+    proof = StorageProof(bytes(rlp.encode(header(accounts.root_hash))), nodes, ())
     with pytest.raises(UnavailableError, match="in block 7 nothing is at 0x1111"):
         prove(proof, LEDGER)
 

@@ -12,6 +12,7 @@ from ledger.audit.observe import observe
 from ledger.audit.origin import Claims, Provider
 from ledger.audit.report import Report, Verdict
 from ledger.entries import extend
+from ledger.facts import UpdateRecorded
 from tests.adversary.forging import forge
 from tests.adversary.frauds import Scene
 from tests.anvil import Anvil
@@ -64,7 +65,8 @@ def test_another_history_is_a_violation_however_short_it_is(scene: Scene) -> Non
 @pytest.mark.parametrize("field", ["fact", "time", "block"])
 def test_a_receipt_that_says_something_else_with_a_true_head_is_forged(scene: Scene, field: str) -> None:
     entry, head = scene.true[scene.row("UpdateRecorded", round=1, member=1)]
-    changed = {"fact": replace(entry.fact, weight=1000), "time": entry.time + 1, "block": entry.block + 1}  # type: ignore[call-arg]
+    assert isinstance(entry.fact, UpdateRecorded)
+    changed = {"fact": replace(entry.fact, weight=1000), "time": entry.time + 1, "block": entry.block + 1}
     forged = replace(entry, **{field: changed[field]})  # type: ignore[arg-type]
     before = scene.true[entry.index - 1][1]
     assert extend(before, forged) != head
