@@ -9,6 +9,7 @@ A charter is a text for people. It may hold one block of limits:
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated
 
@@ -83,8 +84,12 @@ def limits_of(charter: bytes) -> Limits:
             "the charter's limits cannot be read: their block is between a line ```fedledger-limits and a line ```"
         )
     try:
-        return Limits.model_validate_json(blocks[0])
+        limits = Limits.model_validate_json(blocks[0])
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the block"
         raise ValueError(f"the charter's limits cannot be read: {place}: {first['msg']}") from None
+    names = [name for name, _ in json.loads(blocks[0], object_pairs_hook=list)]
+    if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        raise ValueError(f"the charter's limits cannot be read: {twice[0]} stands there more than once")
+    return limits

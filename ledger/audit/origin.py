@@ -183,9 +183,13 @@ def check_entries(
 def check_receipts(evidence: Evidence, claims: Claims, heads: Sequence[bytes]) -> _Result:
     """Check 4: what members remember lies on this history; where it does not, the fork is located."""
     shown, findings = _remembered(evidence, heads), []
+    last = heads[-1] if heads else evidence.genesis.head()
     for name, remembered in claims.receipts:
         by = f"{OPERATORS}, or whoever wrote {name}"
-        if (fork := find_fork(remembered, shown)) is not None and fork.shown is None:
+        fork = find_fork(remembered, shown)
+        # The entry after the last one here gives away the head before it: it follows, or this is another history.
+        follows = fork is not None and (fork.remembered[0].index > len(shown) or _follows(last, fork.remembered))
+        if fork is not None and fork.shown is None and follows:
             entry, head = fork.remembered
             text = f"{name} remembers entries after the last one here: the source is older, or withholds them"
             expected = f"entry {entry.index}, {_entry(entry, head)}"
@@ -193,7 +197,10 @@ def check_receipts(evidence: Evidence, claims: Claims, heads: Sequence[bytes]) -
         elif fork is not None:
             findings.append(_forked(f"what {name} remembers", fork, by))
         for entry, head in remembered:
-            if entry.index < len(shown) and shown[entry.index][1] == head and shown[entry.index][0].fact != entry.fact:
+            if entry.index >= len(shown) or shown[entry.index][1] != head:
+                continue
+            before = shown[entry.index - 1][1] if entry.index else evidence.genesis.head()
+            if not _follows(before, (entry, head)):
                 text = f"what {name} says of an entry is not what its head commits to: it was edited"
                 findings.append(violated(text, entry=entry.index, by=f"whoever wrote {name}"))
     count = sum(len(remembered) for _, remembered in claims.receipts)
@@ -225,6 +232,11 @@ def _forked(what: str, fork: Fork, by: str) -> Finding:
     text = f"{what} is another history: the last entry in common is {last}"
     elsewhere = f"entry {entry.index}, {_entry(entry, head)}"
     return violated(text, entry=entry.index, block=entry.block, expected=elsewhere, found=here, by=by)
+
+
+def _follows(before: bytes, remembered: Remembered) -> bool:
+    """Whether an entry leads from the head before it to the head after it."""
+    return extend(before, remembered[0]) == remembered[1]
 
 
 def _entry(entry: Entry, head: bytes) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import rlp
 from eth_hash.auto import keccak
 from rlp.exceptions import RLPException
 from trie.exceptions import BadTrieProof, ValidationError
 from trie.hexary import HexaryTrie
 
+from ledger.chain.nesting import read_rlp
 from ledger.errors import UnavailableError, ViolationError
 from ledger.facts import Address
 
@@ -58,10 +58,10 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
 
     Raises:
         ViolationError: If the proof does not lead there.
-        UnavailableError: If the chain is one whose headers hash in another way than Ethereum's.
+        UnavailableError: If the chain is one whose headers hash in another way than Ethereum's, or has no ledger yet.
     """
     try:
-        fields = rlp.decode(proof.header)
+        fields = read_rlp(proof.header)
         if not all(isinstance(one, bytes) for one in fields) or len(fields[_NUMBER]) > 8:
             raise ValueError("not a block's header")
         state_root, number = fields[_STATE_ROOT], int.from_bytes(fields[_NUMBER], "big")
@@ -70,9 +70,14 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
                 "the chain hashes its headers without their seals (Besu's QBFT or IBFT), which storage proofs here do "
                 "not support: use --head, --receipts or a second --provider"
             )
-        account = rlp.decode(_value(state_root, bytes.fromhex(ledger[2:]), proof.account))
+        if not (found := _value(state_root, bytes.fromhex(ledger[2:]), proof.account)):
+            raise UnavailableError(
+                f"in block {number} nothing is at {ledger}: give the hash of a block after the ledger was deployed, "
+                "of its own chain"
+            )
+        account = read_rlp(found)
         storage_root, code_hash = account[2], account[3]
-        head = rlp.decode(_value(storage_root, HEAD_SLOT.to_bytes(32, "big"), proof.storage))
+        head = read_rlp(_value(storage_root, HEAD_SLOT.to_bytes(32, "big"), proof.storage))
         if not isinstance(head, bytes) or len(head) > 32 or len(code_hash) != 32:
             raise ValueError("what is stored there is no head")
         head = head.rjust(32, b"\0")
@@ -82,7 +87,6 @@ def prove(proof: StorageProof, ledger: Address) -> Proven:
 
 
 def _value(root: bytes, key: bytes, nodes: tuple[bytes, ...]) -> bytes:
-    value: bytes = HexaryTrie.get_from_proof(root, keccak(key), [rlp.decode(node) for node in nodes])  # type: ignore[no-untyped-call]
-    if not value:
-        raise ValueError(f"nothing is stored under 0x{key.hex()}")
+    """What a trie has under a key; nothing, where its nodes show that it has nothing there."""
+    value: bytes = HexaryTrie.get_from_proof(root, keccak(key), [read_rlp(node) for node in nodes])  # type: ignore[no-untyped-call]
     return value

@@ -9,6 +9,7 @@ import rlp
 from eth_hash.auto import keccak
 from rlp.exceptions import RLPException
 
+from ledger.chain.nesting import read_rlp
 from ledger.chain.signing import recover
 from ledger.facts import Address
 
@@ -52,7 +53,7 @@ class SignedTransaction:
 
     @classmethod
     def _legacy(cls, raw: bytes) -> SignedTransaction:
-        fields = _flat(rlp.decode(raw), 9, ())
+        fields = _flat(read_rlp(raw), 9, ())
         v = _number(fields[6])
         chain_id = (v - 35) // 2 if v >= 35 else None
         signed = fields[:6] if chain_id is None else [*fields[:6], _integer(chain_id), b"", b""]
@@ -65,7 +66,7 @@ class SignedTransaction:
         if raw[0] not in _TYPES:
             raise ValueError(f"a transaction of type {raw[0]} is not known")
         count, lists, to = _TYPES[raw[0]]
-        fields = _flat(rlp.decode(raw[1:]), count, lists)
+        fields = _flat(read_rlp(raw[1:]), count, lists)
         signed = raw[:1] + _without_signature(raw[1:], fields[-3:])
         call = fields[1], fields[to], fields[to + 1], fields[to + 2]
         return cls._of(raw, _number(fields[0]), call, signed, _number(fields[-3]), fields[-2:])

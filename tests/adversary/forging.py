@@ -30,7 +30,14 @@ def call(function: str, *words: bytes) -> bytes:
 def signed_row(scene: Scene, account: LocalAccount, data: bytes, **fields: Any) -> Row:
     """A line of transactions.jsonl, signed by an account."""
     genesis = read_folder(scene.folder).genesis
-    asked = {"type": 2, "chainId": genesis.chain_id, "nonce": 0, "gas": 500_000, "value": 0, "data": data}
+    asked: dict[str, Any] = {
+        "type": 2,
+        "chainId": genesis.chain_id,
+        "nonce": 0,
+        "gas": 500_000,
+        "value": 0,
+        "data": data,
+    }
     asked |= {"maxPriorityFeePerGas": 1, "maxFeePerGas": 10**9, "to": to_checksum_address(genesis.ledger)}
     signed = account.sign_transaction(asked | fields)
     raw = "0x" + bytes(signed.raw_transaction).hex()
@@ -75,7 +82,12 @@ def relay(number: int, *elements: bytes, offset: int = 64, gap: bytes = b"") -> 
 def send(world: World, account: LocalAccount, to: str | None, data: bytes, **fields: Any) -> Any:
     """Send a transaction, and give its receipt."""
     web3 = world.chain.web3
-    asked = {"nonce": web3.eth.get_transaction_count(account.address), "gas": 900_000, "value": 0, "data": data}
+    asked: dict[str, Any] = {
+        "nonce": web3.eth.get_transaction_count(account.address),
+        "gas": 900_000,
+        "value": 0,
+        "data": data,
+    }
     asked |= fields or {
         "type": 2, "chainId": web3.eth.chain_id, "maxPriorityFeePerGas": 1, "maxFeePerGas": 10**11
     }  # fmt: skip

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,8 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def audited(world: World, **claims: frozenset[Address]) -> Report:
-    return audit(read_folder(world.write()), Claims(head=world.contract.head(), **claims))
+def audited(world: World) -> Report:
+    return audit(read_folder(world.write()), Claims(head=world.contract.head()))
 
 
 def sentences(report: Report, verdict: Verdict, check: int = 3) -> list[str]:
@@ -52,10 +53,11 @@ def sentences(report: Report, verdict: Verdict, check: int = 3) -> list[str]:
 # ----------------------------------------------------------------------- a transaction, used a second time
 
 
-def again(kind: type[facts.Fact], **changes: int) -> Callable[[list[Entry]], list[Entry]]:
+def again(kind: type[Any], **changes: int) -> Callable[[list[Entry]], list[Entry]]:
     def play(entries: list[Entry]) -> list[Entry]:
         old, last = next(one for one in reversed(entries) if isinstance(one.fact, kind)), entries[-1]
-        return [Entry(0, replace(old.fact, **changes), last.block + 1, last.time + 1, old.transaction)]
+        fact: Any = old.fact
+        return [Entry(0, replace(fact, **changes), last.block + 1, last.time + 1, old.transaction)]
 
     return play
 
@@ -92,10 +94,16 @@ def test_a_round_is_not_opened_by_the_transaction_that_opened_an_earlier_one(sce
 
 def test_a_transaction_is_read_once_however_many_entries_name_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     at, parse, read = scene.row("UpdateRecorded", round=1, member=3), SignedTransaction.parse, list[bytes]()
-    monkeypatch.setattr(SignedTransaction, "parse", lambda raw: read.append(raw) or parse(raw))
+
+    def counted(raw: bytes) -> SignedTransaction:
+        read.append(raw)
+        return parse(raw)
+
+    monkeypatch.setattr(SignedTransaction, "parse", counted)
     named = [Cid(word(number + 1), RAW) for number in range(100)]
     row = signed_row(scene, OPERATOR, relay(1, *(element(cid, 1, b"\1" * 32, b"\1" * 32) for cid in named)))
     first = scene.true[at][0]
+    assert isinstance(first.fact, facts.UpdateRecorded)
     forged = [replace(first, fact=replace(first.fact, update=cid), transaction=row["transaction"]) for cid in named]
     forge(scene, [*(entry for entry, _ in scene.true[:at]), *forged], [row])
     assert scene.audit().verdict is Verdict.VIOLATED
@@ -127,6 +135,7 @@ def test_a_member_is_not_taken_over_through_a_contract_of_the_operators(scene: S
 def test_the_governor_is_not_replaced_through_a_contract_of_the_operators(scene: Scene) -> None:
     first = scene.true[0][0]
     admitted = scene.true[scene.row("MemberAdmitted")][0].fact
+    assert isinstance(admitted, facts.MemberAdmitted)
     fact = replace(admitted, account=OPERATORS)
     admission = call("admit(address,uint8,bytes32)", words(fact, "account", "roles", "name"))
     rows = [
@@ -134,7 +143,7 @@ def test_the_governor_is_not_replaced_through_a_contract_of_the_operators(scene:
         signed_row(scene, OPERATOR, call("takeGovernance()"), nonce=1),
         signed_row(scene, OPERATOR, admission, nonce=2),
     ]
-    recorded = [facts.GovernanceOffered(OPERATORS), facts.GovernanceTaken(OPERATORS), fact]
+    recorded: list[facts.Fact] = [facts.GovernanceOffered(OPERATORS), facts.GovernanceTaken(OPERATORS), fact]
     forge(
         scene,
         [Entry(0, one, first.block, first.time, row["transaction"]) for one, row in zip(recorded, rows, strict=True)],
@@ -171,7 +180,7 @@ def test_an_aggregator_has_what_it_carried_by_a_contract_too(world: World) -> No
     contract, history = world.contract, world.contract.history()
     known = history.rounds[1]
     settled = settle(Place.of(history.genesis, known.opened), PLAN, known.updates.values(), world.store, {3})
-    model, manifest = world.store.put(settled.model), world.store.put(settled.manifest.encode())
+    model, manifest = world.store.put(settled.model or b""), world.store.put(settled.manifest.encode())
     contract.settle(world.aggregator.account, 1, contract.head(), model, manifest, 2)
     report = audited(world)
     assert report.verdict is Verdict.VIOLATED

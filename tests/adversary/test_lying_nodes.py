@@ -156,14 +156,15 @@ def attestation(world: World) -> int:
 
 
 VIOLATED, INCOMPLETE = Verdict.VIOLATED, Verdict.INCOMPLETE
-Row = tuple[Callable[[World], Lie], Callable[[World], Claims], int, Verdict, list[str]]
-FRAUDS: dict[str, Row] = {
-    "withholds the first event": (lambda _: without(0), nothing, 2, VIOLATED, ["do not refold to the head"]),
-    "withholds an event": (lambda _: without(20), nothing, 2, VIOLATED, ["do not refold to the head"]),
+FRAUDS: dict[str, tuple[Callable[[World], Lie], Callable[[World], Claims], int, Verdict, list[str]]] = {
+    "withholds the first event": (
+        lambda _: without(0), nothing, 2, VIOLATED, ["do not refold to the head that the source"]),
+    "withholds an event": (lambda _: without(20), nothing, 2, VIOLATED, ["do not refold to the head that the source"]),
     "withholds the last event": (lambda world: without(len(truth(world)) - 1), nothing, 2, VIOLATED, ["do not refold"]),
     "edits an event": (lambda world: editing(attestation(world)), nothing, 2, VIOLATED, ["do not refold"]),
     "edits an event that is signed": (
-        lambda world: editing(attestation(world)), nothing, 3, VIOLATED, ["member 5 (Auditor", "does not ask for this"]),
+        lambda world: editing(attestation(world)), nothing, 3, VIOLATED,
+        ["member 5 (Auditor, 0x", "does not ask for this"]),
     "shows a stale state, to who knows a head": (
         lambda world: stale(world, 3), a_head, 2, VIOLATED, ["no entry leads to the head given"]),
     "shows a stale state, to who has receipts": (
@@ -174,10 +175,14 @@ FRAUDS: dict[str, Row] = {
         ["provider http://second shows 3 entries after the last one here"]),
     "shows a stale state, to who trusts a block": (
         lambda world: stale(world, 3), a_block, 2, VIOLATED, ["no entry leads to the storage proof from block"]),
-    "shows other code": (lambda _: other_code, nothing, 1, VIOLATED, ["is not the ledger of this version"]),
-    "forges the proof of the account": (lambda _: forging("account"), a_block, 2, VIOLATED, ["does not lead to"]),
-    "forges the proof of the head": (lambda _: forging("storage"), a_block, 2, VIOLATED, ["does not lead to"]),
-    "gives an empty proof": (lambda _: forging("nothing"), a_block, 2, VIOLATED, ["does not lead to"]),
+    "shows other code": (
+        lambda _: other_code, nothing, 1, VIOLATED, ["is not the ledger of this version of fedledger"]),
+    "forges the proof of the account": (
+        lambda _: forging("account"), a_block, 2, VIOLATED, ["does not lead to the ledger"]),
+    "forges the proof of the head": (
+        lambda _: forging("storage"), a_block, 2, VIOLATED, ["does not lead to the ledger's head"]),
+    "gives an empty proof": (
+        lambda _: forging("nothing"), a_block, 2, VIOLATED, ["does not lead to the ledger's head"]),
     "forges the block's header": (lambda _: forging("state root"), a_block, 2, VIOLATED, ["the storage proof"]),
 }  # fmt: skip
 """Name to the lie, what is known from elsewhere, the check that catches it, what that says, and which words."""

@@ -64,7 +64,7 @@ def falsely_excluded(world: World) -> dict[int, Cid]:
     forged = Row(member=2, update=str(cids[2]), weight=None, excluded=Reason.MALFORMED)
     rows = sorted([*honest.manifest.updates, forged], key=lambda row: row.member)
     manifest = world.store.put(honest.manifest.model_copy(update={"updates": rows}).encode())
-    contract.settle(world.aggregator.account, 1, contract.head(), world.store.put(honest.model), manifest, 2)
+    contract.settle(world.aggregator.account, 1, contract.head(), world.store.put(honest.model or b""), manifest, 2)
     contract.attest(world.auditor, 1, True, world.store.put(b"looks fine"))
     return cids
 
@@ -93,7 +93,7 @@ def test_what_an_aggregator_carried_is_not_unavailable_whatever_else_is_missing(
     contract, history = world.contract, world.contract.history()
     known = history.rounds[1]
     settled = settle(Place.of(history.genesis, known.opened), PLAN, known.updates.values(), world.store, {3})
-    model, manifest = world.store.put(settled.model), world.store.put(settled.manifest.encode())
+    model, manifest = world.store.put(settled.model or b""), world.store.put(settled.manifest.encode())
     contract.settle(world.aggregator.account, 1, contract.head(), model, manifest, 2)
     world.store.path(first).unlink()
     report = audited(world)
@@ -208,8 +208,8 @@ def test_who_asks_for_some_rounds_is_told_that_the_others_plans_were_not_compare
     for member in [*world.participants, world.aggregator.account, world.auditor]:
         world.contract.accept(member, charter, b"k" * 32)
     opened(world, PLAN.model_copy(update={"quorum": 1, "approvals": 0}), 0)  # outside of the charter's limits
-    for member in (1, 2, 3):
-        world.post(member, world.update(member, tensors(member)))
+    for number in (1, 2, 3):
+        world.post(number, world.update(number, tensors(number)))
     world.settle()
     opened(world, PLAN, 0)
     assert audited(world).checks[4].status is Verdict.VIOLATED
