@@ -11,59 +11,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-from eth_hash.auto import keccak
-
 import ledger.facts as facts
+from ledger.audit.calls import (
+    ACCEPT_SIGNED,
+    CALLS,
+    RELAY,
+    Carried,
+    direct_call,
+    function_of,
+    member_of,
+    relayed,
+    selector,
+    signatures_within,
+)
 from ledger.audit.evidence import Sent
 from ledger.audit.places import party, place
 from ledger.audit.report import Finding, incomplete, violated
-from ledger.chain.signing import SignedAcceptance, SignedUpdate, acceptance_signer, update_signer
 from ledger.chain.transactions import SignedTransaction
-from ledger.cid import DAG_PB, RAW, Cid
 from ledger.entries import Entry, words
 from ledger.errors import Refused
 from ledger.facts import Address, Fact
-from ledger.history import History, Round
+from ledger.history import History
 from ledger.rules import Call
 
 OPERATORS = "whoever runs the chain or its node, or made this file"
-
-_CID = "(bytes32,uint8)"
-_CALLS: dict[type[Fact], tuple[str, tuple[str, ...]]] = {
-    facts.GovernanceOffered: ("offerGovernance(address)", ("account",)),
-    facts.GovernanceTaken: ("takeGovernance()", ()),
-    facts.CharterChanged: (f"changeCharter({_CID})", ("charter",)),
-    facts.MemberAdmitted: ("admit(address,uint8,bytes32)", ("account", "roles", "name")),
-    facts.RolesChanged: ("changeRoles(uint16,uint8)", ("member", "roles")),
-    facts.CharterAccepted: (f"accept({_CID},bytes32)", ("charter", "age_key")),
-    facts.AccountOffered: ("offerAccount(address)", ("account",)),
-    facts.AccountTaken: ("takeAccount(uint16)", ("member",)),
-    facts.AccountReplaced: ("replaceAccount(uint16,address)", ("member", "account")),
-    facts.GenesisRecorded: (f"recordGenesis({_CID})", ("model",)),
-    facts.RoundOpened: (
-        f"open({_CID},uint32,(uint32,uint32,uint16,uint16,uint16,bool))",
-        ("plan", "base_round", "window", "grace", "quorum", "approvals", "rejections", "participants_attest"),
-    ),
-    facts.UpdateRecorded: (f"postUpdate(uint32,{_CID},bytes32,uint64)", ("round", "update", "key_blob", "weight")),
-    facts.RoundSettled: (
-        f"settle(uint32,bytes32,{_CID},{_CID},uint16)",
-        ("round", "expected_head", "model", "manifest", "counted"),
-    ),
-    facts.RoundAborted: (
-        f"abort(uint32,bytes32,uint8,{_CID})",
-        ("round", "expected_head", "reason", "manifest"),
-    ),
-    facts.AttestationRecorded: (f"attest(uint32,bool,{_CID})", ("round", "approve", "report")),
-    facts.ErasureRecorded: ("erase(uint32,uint16,bytes32,uint8)", ("round", "member", "digest", "reason")),
-}
-"""The call that records a fact: the function, and where each argument comes from."""
-
-_RELAY = f"relayUpdates(uint32,({_CID},bytes32,uint64,bytes32,bytes32)[])"
-_ACCEPT_SIGNED = f"acceptSigned({_CID},bytes32,uint16,bytes32,bytes32)"
-_SIGNED_UPDATE = 192  # bytes
 
 
 class _NotShown(Exception):
@@ -72,15 +46,6 @@ class _NotShown(Exception):
     def __init__(self, finding: Finding) -> None:
         super().__init__()
         self.finding = finding
-
-
-@dataclass(frozen=True)
-class _Carried:
-    """An update in a call that carries signed ones: what is signed, who signed it, and whose account that is."""
-
-    asked: bytes
-    signer: Address | None
-    member: int | None
 
 
 @dataclass
@@ -109,7 +74,7 @@ class Authors:
     _transactions: dict[str, SignedTransaction] = field(default_factory=dict)
     _nonces: dict[Address, int] = field(default_factory=dict)
     _last: tuple[str, int] | None = None  # the transaction of the entry before, and its block
-    _rest: deque[_Carried] = field(default_factory=deque)  # what that transaction carries and no entry has shown yet
+    _rest: deque[Carried] = field(default_factory=deque)  # what that transaction carries and no entry has shown yet
 
     def call(self, history: History, entry: Entry) -> Call | None:
         """The signed call that recorded the next entry after `history`; None where it does not show, which is noted."""
@@ -163,15 +128,15 @@ class Authors:
             self.carriers[fact.round, fact.member] = transaction.sender
         if transaction.to != self.ledger:
             return self._through(history, entry, transaction)
-        direct = _direct(entry, transaction)
+        direct = direct_call(entry, transaction)
         if direct and not first:
             text = "its transaction has recorded another entry before"
             raise _NotShown(violated(text, found=transaction.hash, by=OPERATORS, **where()))
         if direct and transaction.chain_id is None:
             text = f"its transaction {transaction.hash} was signed for no chain in particular"
             raise _NotShown(incomplete(text, **where()))
-        if first and transaction.data[:4] == _selector(_RELAY):
-            self._rest.extend(_relayed(history, transaction.data))
+        if first and transaction.data[:4] == selector(RELAY):
+            self._rest.extend(relayed(history, transaction.data))
         call = direct or self._carried(history, entry, transaction)
         sender = getattr(fact, "sender", None)
         if isinstance(fact, facts.AccountTaken | facts.GovernanceTaken):
@@ -225,8 +190,8 @@ class Authors:
         """The call of an entry that reached the ledger through another contract; that contract is the sender."""
         fact, sent = entry.fact, f"sent by {transaction.sender}"
         if isinstance(fact, facts.UpdateRecorded | facts.CharterAccepted):
-            signers = _signatures_within(history, fact, transaction.data)
-            signer = next((one for one in signers if one and _member(history, one) == fact.member), None)
+            signers = signatures_within(history, fact, transaction.data)
+            signer = next((one for one in signers if one and member_of(history, one) == fact.member), None)
             if signer is not None:
                 return Call(fact.sender, signer=signer)
         actor = _account_of(history, fact)
@@ -241,110 +206,21 @@ class Authors:
     def _carried(self, history: History, entry: Entry, transaction: SignedTransaction) -> Call:
         """The call of an entry whose member signed, and another carried it."""
         fact, where = entry.fact, partial(place, history, entry)
-        found = f"a call of {_name(transaction.data)}, signed by {transaction.sender}"
-        expected = f"a call of {_CALLS[type(fact)][0].split('(')[0]} with what the entry says"
+        found = f"a call of {function_of(transaction.data)}, signed by {transaction.sender}"
+        expected = f"a call of {CALLS[type(fact)][0].split('(')[0]} with what the entry says"
         text, signers = "the signed transaction does not ask for this", list[Address | None]()
         if isinstance(fact, facts.UpdateRecorded) and self._rest:
             carried = self._rest.popleft()
             asked = words(fact, "round", "update", "key_blob", "weight")
             signers = [carried.signer] if carried.asked == asked else []
-        elif isinstance(fact, facts.CharterAccepted) and transaction.data[:4] == _selector(_ACCEPT_SIGNED):
-            signers = _signatures_within(history, fact, transaction.data)
-        if signers and fact.member != _member(history, signers[0]):  # type: ignore[union-attr]
+        elif isinstance(fact, facts.CharterAccepted) and transaction.data[:4] == selector(ACCEPT_SIGNED):
+            signers = signatures_within(history, fact, transaction.data)
+        if signers and fact.member != member_of(history, signers[0]):  # type: ignore[union-attr]
             text, expected = "its member did not sign it", f"a signature of {where()['member']} for this history"
             found = f"a signature of {signers[0] or 'nobody'}, carried by {transaction.sender}"
         elif signers:
             return Call(transaction.sender, signer=signers[0])
         raise _NotShown(violated(text, expected=expected, found=found, by=OPERATORS, **where()))
-
-
-def _direct(entry: Entry, transaction: SignedTransaction) -> Call | None:
-    """The call, where the sender acts for itself and asks for exactly this entry."""
-    fact = entry.fact
-    function, arguments = _CALLS[type(fact)]
-    data = transaction.data
-    expected_head = None
-    if data[:4] != _selector(function):
-        return None
-    at = 4
-    for name in arguments:
-        if name == "expected_head":
-            expected_head, at = data[at : at + 32], at + 32
-            continue
-        if name == "window" and isinstance(fact, facts.RoundOpened):
-            asked = max(fact.deadline - entry.time, 0).to_bytes(32, "big")
-        else:
-            asked = words(fact, name)
-        if data[at : at + len(asked)] != asked:
-            return None
-        at += len(asked)
-    return Call(transaction.sender, expected_head)
-
-
-@cache
-def _selector(function: str) -> bytes:
-    return keccak(function.encode())[:4]
-
-
-def _name(data: bytes) -> str:
-    """The function that a call is of, for people."""
-    functions = [*(function for function, _ in _CALLS.values()), _RELAY, _ACCEPT_SIGNED]
-    known = [function.split("(")[0] for function in functions if _selector(function) == data[:4]]
-    return known[0] if known else f"a function 0x{data[:4].hex()} that no ledger has"
-
-
-def _relayed(history: History, data: bytes) -> list[_Carried]:
-    """What a call that carries updates records: in its order, all but those of members that have one already."""
-    start = 4 + int.from_bytes(data[36:68], "big")
-    count, found, seen = int.from_bytes(data[start : start + 32], "big"), list[_Carried](), set[int]()
-    known = history.rounds.get(int.from_bytes(data[4:36], "big"))
-    for at in range(start + 32, min(start + 32 + count * _SIGNED_UPDATE, len(data)), _SIGNED_UPDATE):
-        asked, r, vs = data[at : at + 128], data[at + 128 : at + 160], data[at + 160 : at + 192]
-        signer = _update_signer(history, known, asked, r, vs) if known else None
-        member = _member(history, signer)
-        if known is None or member is None or not (member in known.updates or member in seen):
-            found.append(_Carried(data[4:36] + asked, signer, member))
-        if member is not None:
-            seen.add(member)
-    return found
-
-
-def _signatures_within(
-    history: History, fact: facts.UpdateRecorded | facts.CharterAccepted, data: bytes
-) -> list[Address | None]:
-    """Who signed what an entry says, wherever in a call that stands with its signature."""
-    if isinstance(fact, facts.UpdateRecorded):
-        asked, known = words(fact, "update", "key_blob", "weight"), history.rounds.get(fact.round)
-        if known is None or (at := data.find(asked)) < 0:
-            return []
-        rest = data[at + len(asked) :]
-        return [_update_signer(history, known, asked, rest[:32], rest[32:64])]
-    asked = words(fact, "charter", "age_key")
-    if (at := data.find(asked)) < 0:
-        return []
-    rest = data[at + len(asked) :]
-    nonce = int.from_bytes(rest[:32], "big")
-    if nonce >= 1 << 16 or len(rest) < 96:
-        return []
-    signed = SignedAcceptance(fact.charter, fact.age_key, nonce, rest[32:64], rest[64:96])
-    signer = acceptance_signer(history.genesis, signed)
-    expected = history.accounts[signer].acceptances if signer in history.accounts else None
-    return [signer if nonce == expected else None]
-
-
-def _update_signer(history: History, known: Round, asked: bytes, r: bytes, vs: bytes) -> Address | None:
-    """Who signed an update for a round, given its words: digest, codec, key blob and weight."""
-    codec, weight = int.from_bytes(asked[32:64], "big"), int.from_bytes(asked[96:128], "big")
-    if codec not in (RAW, DAG_PB) or weight >= 1 << 64 or len(vs) < 32:
-        return None
-    key_blob = asked[64:96] if any(asked[64:96]) else None
-    signed = SignedUpdate(Cid(asked[:32], codec), key_blob, weight, r, vs)
-    return update_signer(history.genesis, known.number, known.opening_head, signed)
-
-
-def _member(history: History, account: Address | None) -> int | None:
-    known = history.accounts.get(account or "")
-    return known.member if known else None
 
 
 def _account_of(history: History, fact: Fact) -> Address:

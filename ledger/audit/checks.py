@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -301,7 +300,7 @@ def _scope(replayed: Replay, asked: Asked) -> Scope:
 def _check_reports(replayed: Replay, audits: Mapping[int, RoundAudit]) -> list[Finding]:
     """An attestation by fedledger's own report is to this model in this history: a transaction does not say so."""
     history, findings = replayed.history, []
-    positions = {head: index for index, head in enumerate(replayed.heads)}
+    positions = {f"0x{head.hex()}": index for index, head in enumerate(replayed.heads)}
     for number in audits:
         known = history.rounds[number]
         place = {"kind": "report", **Place.of(history.genesis, known.opened).document()}
@@ -310,7 +309,7 @@ def _check_reports(replayed: Replay, audits: Mapping[int, RoundAudit]) -> list[F
             if report is None:
                 continue
             entry = replayed.attested_at[number, member]
-            seen = positions.get(bytes.fromhex(str(report.get("head", ""))[2:66])) if _is_hex(report) else None
+            seen = positions.get(str(report["head"]))
             fits = seen is not None and replayed.ended_at.get(number, entry) <= seen < entry
             if not fits or any(report.get(name) != value for name, value in place.items()):
                 where = {"round": number, "member": party(history, member), "cid": attestation.report, "entry": entry}
@@ -329,10 +328,6 @@ def _own_report(store: Blobs, cid: Cid) -> dict[str, Any] | None:
     except (FedledgerError, ValueError):
         return None
     return report if isinstance(report, dict) and report.get("kind") == "report" and "head" in report else None
-
-
-def _is_hex(report: Mapping[str, Any]) -> bool:
-    return re.fullmatch("0x[0-9a-f]{64}", str(report["head"])) is not None
 
 
 def _check_objections(replayed: Replay) -> tuple[str, list[Finding]]:

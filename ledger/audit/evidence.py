@@ -8,7 +8,6 @@ folder in one file.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ledger.entries import (
 )
 from ledger.errors import UnavailableError, UsageError, ViolationError
 from ledger.storage import Blobs
-from ledger.storage.folder import FolderStore, open_regular
+from ledger.storage.folder import FolderStore, open_regular, replacing
 
 MAX_UNREADABLE = 100
 """Lines; a source with more is not looked at any further."""
@@ -114,12 +113,8 @@ def write_folder(folder: Path, evidence: Evidence) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "wb") as file:
+    with replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 # ---------------------------------------------------------------------- reading
