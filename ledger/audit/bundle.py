@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ledger.facts as facts
 from ledger.audit.evidence import Evidence, files, read_evidence
 from ledger.audit.places import references
 from ledger.cid import Cid
@@ -38,16 +37,3 @@ def blobs_of(evidence: Evidence) -> set[Cid]:
     """All blobs that the entries name."""
     named = {cid for entry, _ in evidence.entries for cid, _ in references(entry.fact)}
     return named | {evidence.genesis.charter}
-
-
-def erased_of(evidence: Evidence) -> set[bytes]:
-    """The digests of blobs that were recorded as erased; a record of what is no blob of the member's update is none."""
-    updates: dict[tuple[int, int], tuple[bytes, bytes | None]] = {}
-    erased: set[bytes] = set()
-    for entry, _ in evidence.entries:
-        match entry.fact:
-            case facts.UpdateRecorded(round_, member, update, key_blob):
-                updates[round_, member] = update.digest, key_blob
-            case facts.ErasureRecorded(round_, member, digest) if digest in updates.get((round_, member), ()):
-                erased.add(digest)
-    return erased

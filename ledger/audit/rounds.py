@@ -7,12 +7,11 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from ledger.audit.models import is_model
 from ledger.audit.places import Erasure, party, unread
 from ledger.audit.report import Finding, incomplete, noted, violated
 from ledger.charter import Limits
-from ledger.cid import CHUNK, Cid, Node, cid_of, leaf, tree
+from ledger.cid import Cid, cid_of
 from ledger.errors import (
     BlobMismatchedError,
     BlobMissingError,
@@ -26,8 +25,7 @@ from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.settlement import Settlement, settle
 from ledger.storage import Blobs
-from ledger.threads import shared
-from ledger.updates import MODEL_HEADER, Layout, Place, decode_model, to_float64
+from ledger.updates import Place, decode_model
 
 
 @dataclass
@@ -152,7 +150,7 @@ class _RoundCheck:
     def _check_base(self, plan: Plan) -> None:
         opened = self.known.opened
         opener = f"{self._by(opened.aggregator)}, who opened the round on it"
-        if self._is_model(plan, opened.base):
+        if is_model(self.store, opened.base, plan, self.threads):
             self.audit.hashed.add(opened.base)
             return
         blob = self._get(opened.base, "its base model", plan.max_update_bytes)
@@ -162,34 +160,6 @@ class _RoundCheck:
         except InvalidBlobError as error:
             text = f"its base model does not fit its plan: {error}"
             self.audit.documents.append(violated(text, cid=opened.base, by=opener, **self._at()))
-
-    def _is_model(self, plan: Plan, cid: Cid) -> bool:
-        """Whether a blob is what its CID says, and a model as the plan says: read once, leaf by leaf.
-
-        If not, or where its head is too large for that, reading it as a whole tells why.
-        """
-        layout = Layout(plan.tensors)
-        head = layout.head(MODEL_HEADER)
-
-        def fine_leaves(numbers: range) -> list[tuple[Node, bool]]:
-            found, room = [], bytearray(min(CHUNK, blob.size))
-            for number in numbers:
-                chunk = blob.leaf(number, room)
-                fine = number > 0 or chunk[: len(head)] == head
-                for span, stored, _ in layout.pieces(chunk, number * CHUNK - len(head)):
-                    fine = fine and bool(np.isfinite(to_float64(stored, span.dtype)).all())
-                found.append((leaf(chunk), fine))
-            return found
-
-        try:
-            with self.store.open(cid) as blob:
-                size = len(head) + layout.size
-                if blob.size != size or size > plan.max_update_bytes or len(head) > CHUNK:
-                    return False
-                leaves = shared(fine_leaves, -(-size // CHUNK), self.threads)
-        except (BlobMissingError, BlobMismatchedError):
-            return False
-        return all(fine for _, fine in leaves) and tree([node for node, _ in leaves])[-1].cid == cid
 
     def _get(self, cid: Cid, what: str, limit: int) -> bytes | None:
         """A blob, or a finding why it cannot be read: that it is missing or altered is for check 6 to say."""

@@ -32,16 +32,17 @@ def export(source: str, output: Path, ledger: str | None, store: Path, block_has
       2  wrong use: LEDGER is nothing to export
       3  written, without blobs that are missing and not recorded as erased; or the node cannot be reached
     """
-    from ledger.audit.bundle import erased_of, write_bundle
+    from ledger.audit.bundle import write_bundle
+    from ledger.audit.replay import Replay
     from ledger.errors import UsageError
 
-    trusted = block_hash
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"no bundle can be written to {output}: name a file in a folder that is there")
     with progress() as told:
-        evidence = read_source(source, ledger, store, trusted, told)
-    written, erased = write_bundle(output, evidence), erased_of(evidence)
-    missing = [cid for cid in written.missing if cid.digest not in erased]
+        evidence = read_source(source, ledger, store, block_hash, told)
+        written = write_bundle(output, evidence)
+        replayed = Replay(evidence, told, frozenset()) if written.missing else None  # the audit's rule for erasures
+    missing = [cid for cid in written.missing if replayed is None or replayed.excused(cid) is None]
     told_facts = {
         "root": str(written.root),
         "head": "0x" + evidence.head.hex(),
