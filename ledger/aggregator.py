@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
@@ -42,12 +43,11 @@ class Aggregator:
     store: Store
     account: LocalAccount
 
-    def open(self, plan: Plan) -> int:
-        """Open a round on the newest released model and return its number."""
-        cid = self.store.put(plan.encode())
-        base = self.contract.history().latest_released
-        self.contract.open(self.account, cid, base, terms(plan))
-        return self.contract.history().latest_round
+    def open(self, plan: Plan, base_round: int | None = None) -> TxReceipt:
+        """Open a round on the released model of a round, 0 being the genesis model; None for the newest."""
+        if base_round is None:
+            base_round = self.contract.history().latest_released
+        return self.contract.open(self.account, self.store.put(plan.encode()), base_round, terms(plan))
 
     def propose(self) -> Proposal:
         """Verify the open round's updates and settle it, see `propose`; nothing is published."""
@@ -72,8 +72,13 @@ def terms(plan: Plan) -> Terms:
     return Terms(plan.window, plan.grace, plan.quorum, plan.approvals, plan.rejections, plan.participants_attest)
 
 
-def propose(history: History, store: Store) -> Proposal:
+def propose(history: History, store: Store, unavailable: Collection[int] = ()) -> Proposal:
     """Settle the open round of `history`; updates that are not to be had count as unavailable.
+
+    Args:
+        history: The ledger's.
+        store: Where its blobs are.
+        unavailable: Ids of members whose update was not to be had already; it is not asked for again.
 
     Raises:
         UsageError: If no round is open.
@@ -86,11 +91,11 @@ def propose(history: History, store: Store) -> Proposal:
         raise UsageError("no round is open: open one before settling")
     plan = Plan.decode(store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
     place = Place.of(history.genesis, known.opened)
-    unavailable: set[int] = set()
+    missing = set(unavailable)
     while True:
         try:
-            settlement = settle(place, plan, known.updates.values(), store, unavailable, threads=os.cpu_count() or 1)
+            settlement = settle(place, plan, known.updates.values(), store, missing, threads=os.cpu_count() or 1)
         except (BlobMissingError, BlobMismatchedError) as error:
-            unavailable |= {member for member, update in known.updates.items() if update.update == error.cid}
+            missing |= {member for member, update in known.updates.items() if update.update == error.cid}
         else:
             return Proposal(known.number, history.head, settlement)

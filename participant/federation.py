@@ -130,7 +130,8 @@ class Federation:
             sites: Who posts, by name: `sites` where nobody cheats.
             aggregator: Who settles: `aggregator` where nobody cheats.
         """
-        number = aggregator.open(PLAN)
+        aggregator.open(PLAN)
+        number = self.contract.history().latest_round
         for name in order(list(sites)):
             sites[name].answer()
         aggregator.publish(aggregator.propose())

@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
 from ledger.chain.contract import LedgerContract
+from ledger.entries import Genesis
 from ledger.errors import UsageError
-from ledger.plan import MAX_PLAN_BYTES, Plan
-from ledger.storage import Store
-from ledger.updates import Place, decode_model, encode, update_header
+from ledger.history import Round
+from ledger.plan import MAX_PLAN_BYTES, Plan, Training
+from ledger.storage import Blobs, Store
+from ledger.updates import Place, decode_model, decode_update, encode, update_header
 from participant.hospital import Hospital
+from participant.training import Tensors
+
+Train = Callable[[Tensors, Training], Tensors]
+"""Local training: the base model's tensors and what the plan says of training in, the trained tensors out."""
+
+
+def make_update(genesis: Genesis, known: Round, member: int, examples: int, train: Train, blobs: Blobs) -> bytes:
+    """Train for a round.
+
+    Args:
+        genesis: The ledger's.
+        known: The round.
+        member: The participant's member id.
+        examples: How many it trains on.
+        train: How.
+        blobs: Where plan and base model are.
+
+    Returns:
+        The update's blob, which settlement counts if its arrival is recorded.
+
+    Raises:
+        BlobMissingError: If plan or base model are not to be had.
+        InvalidBlobError: If they, or what was trained, are not what the round asks for.
+    """
+    place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
+    base = decode_model(blobs.get(known.opened.base, limit=plan.max_update_bytes), plan)
+    tensors = train(base.tensors, plan.training)
+    update = encode(update_header(place, member, examples), plan.tensors, tensors)
+    decode_update(update, plan, place, member, examples)
+    return update
+
+
+def read_plan(known: Round, blobs: Blobs) -> Plan:
+    """A round's plan; raises what `make_update` does."""
+    return Plan.decode(blobs.get(known.opened.plan, limit=MAX_PLAN_BYTES))
 
 
 @dataclass(frozen=True)
 class Site:
-    """A hospital that takes part in a ledger."""
+    """A hospital of the demo that takes part in a ledger."""
 
     contract: LedgerContract
     store: Store
@@ -34,9 +72,10 @@ class Site:
         known, member = history.open_round, history.member_by_account(self.account.address)
         if known is None or member is None:
             raise UsageError("nothing to answer: no round is open, or this account is no member")
-        plan = Plan.decode(self.store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
-        base = decode_model(self.store.get(known.opened.base, limit=plan.max_update_bytes), plan)
-        tensors = self.hospital.train(base.tensors, plan.training, known.number)
-        header = update_header(Place.of(history.genesis, known.opened), member.id, self.hospital.examples)
-        update = self.store.put(encode(header, plan.tensors, tensors))
-        self.contract.post_update(self.account, known.number, update, self.hospital.examples)
+
+        def train(base: Tensors, training: Training) -> Tensors:
+            return self.hospital.train(base, training, known.number)
+
+        examples = self.hospital.examples
+        update = self.store.put(make_update(history.genesis, known, member.id, examples, train, self.store))
+        self.contract.post_update(self.account, known.number, update, examples)

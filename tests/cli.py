@@ -41,10 +41,12 @@ class Cli:
     ledger: str = ""
     state: Path = field(init=False)
     """Each party remembers in a folder of its own in here."""
+    store: str = field(init=False)
+    """Where they keep blobs."""
     accounts: dict[str, LocalAccount] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.state = self.folder / "state"
+        self.state, self.store = self.folder / "state", str(self.folder / "blobs")
 
     def party(self, name: str) -> LocalAccount:
         """A party's account, with its keystore on disk, and with ether unless it is called ``poor``."""
@@ -67,23 +69,27 @@ class Cli:
         self.path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(self.path(name))
 
-    def run(
-        self, party: str, *arguments: str, yes: bool = True, environment: Mapping[str, str | None] = NOTHING
-    ) -> Result:
-        """Run a command as a party; it confirms, where `yes` says so."""
-        variables: dict[str, str | None] = {
+    def variables(self, party: str) -> dict[str, str | None]:
+        """The environment of a party's commands."""
+        return {
             "FEDLEDGER_RPC": self.anvil.url,
             "FEDLEDGER_LEDGER": self.ledger,
-            "FEDLEDGER_STORE": str(self.path("blobs")),
+            "FEDLEDGER_STORE": self.store,
             "FEDLEDGER_STATE": str(self.state / party),
             "FEDLEDGER_FINALITY": "latest",
             "FEDLEDGER_KEYSTORE": str(self.path(f"{party}.json")),
             "FEDLEDGER_PASSWORD_FILE": str(self.path("password")),
         }
+
+    def run(
+        self, party: str, *arguments: str, yes: bool = True, environment: Mapping[str, str | None] = NOTHING
+    ) -> Result:
+        """Run a command as a party; it confirms, where `yes` says so."""
+        variables = self.variables(party)
         if party != "nobody":
             self.party(party)
         confirmed = ["--yes"] if yes and party != "nobody" else []
-        result = CliRunner().invoke(main, [*arguments, *confirmed], env={**variables, **environment})
+        result = CliRunner().invoke(main, [*arguments, *confirmed], env=variables | dict(environment))
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert "Traceback" not in result.output
         assert "a defect in fedledger" not in result.output

@@ -158,8 +158,8 @@ def every_kind_of_entry(folder: Path, chain: Chain | None = None) -> World:
     world.attest()
     contract.erase(world.participants[2], 3, 3, garbage.digest, ErasureReason.MISTAKE)
 
-    number = world.aggregator.open(PLAN)
-    contract.abort(world.aggregator.account, number, contract.head(), AbortReason.CANCELLED)
+    world.aggregator.open(PLAN)
+    contract.abort(world.aggregator.account, contract.history().latest_round, contract.head(), AbortReason.CANCELLED)
 
     world.aggregator.open(PLAN)
     world.post(1, world.update(1, tensors(0.5)))

@@ -96,6 +96,11 @@ def accept(connection: Connection, age_key: str | None, sign_only: bool) -> None
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
+    accept_charter(connection, age_key, sign_only)
+
+
+def accept_charter(connection: Connection, age_key: str | None, sign_only: bool) -> None:
+    """Show the charter in force, ask, and accept it; see ``fedledger charter accept``."""
     from ledger.chain.signed_files import AcceptanceFile
 
     contract, account = connection.contract, connection.account
@@ -175,4 +180,4 @@ def _text(blob: bytes) -> str | None:
 def _readable(connection: Connection, history: History) -> str:
     """The charter's text, or where to read it."""
     text = _text(connection.blobs.get(history.charter))
-    return text if text is not None else f"(It is no plain text: open {connection.blobs.path(history.charter)})"
+    return text if text is not None else f"(It is no plain text: fetch {history.charter} from the store and open it)"

@@ -1,0 +1,100 @@
+"""``fedledger aggregate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
+
+if TYPE_CHECKING:
+    from ledger.aggregating import Plans
+
+
+@click.command()
+@click.option("--plan", metavar="PLAN_FILE", type=FILE, required=True, help="The plan of every round (TOML or JSON).")
+@click.option("--rounds", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Rounds to work on.")
+@click.option("--once", is_flag=True, help="One round: the one that is open, or else the next.")
+@click.option(
+    "--relay", type=FOLDER, help="Carry the signed updates in this folder, of sites without ether, to the chain."
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait, once a round is over, for an update that is not to be had, before it is left out.",
+)
+@POLL
+@LOG_FORMAT
+@connected(writes=True, store=True)
+def aggregate(
+    connection: Connection,
+    plan: Path,
+    rounds: int,
+    once: bool,
+    relay: Path | None,
+    patience: float,
+    poll: float,
+    log_format: str,
+) -> None:
+    r"""Open rounds, wait, relay, fetch and verify updates, settle, publish: as many rounds as asked for.
+
+    What is on the chain decides what is done next: started again after it died, the same command goes on. A round that
+    is open already is settled first, whoever opened it. Where the plan asks for approvals, the next round waits for them.
+
+    \b
+    Exit status:
+      0  all rounds have ended, or it was told to stop (Ctrl-C, SIGTERM)
+      1  the node shows another history than before, or one that breaks the rules
+      2  wrong use
+      3  not all could be written
+    """
+    from ledger.aggregating import Aggregating, finished, goal
+    from ledger.aggregator import Aggregator
+    from ledger.errors import UsageError
+    from ledger.loop import alone, repeat, until_stopped
+
+    follower, log = connection.follower, log_of(log_format)
+    view, account = follower.look(), connection.account
+    history = view.history
+    aggregator = Aggregator(follower.contract, connection.blobs, account)
+    plans = _plans(connection, plan)
+    if (member := history.member_by_account(account.address)) is None:
+        raise UsageError(f"{account.address} is no member's account: have the governor admit it as an aggregator")
+    model = history.model_of(history.latest_released)
+    if model is not None:
+        plans(history, model)  # a plan that cannot be used is better known now than at the first opening
+    many = 1 if once else rounds
+    connection.confirm(
+        f"Aggregate {many} round{'s' * (many > 1)} of {follower.contract.address}, as member {member.id}?"
+    )
+    folder = follower.memory.folder
+    with alone(folder, "aggregate"), until_stopped(log):
+        last = history.latest_round + (history.open_round is None) if once else goal(folder, history.latest_round, many)
+        follower.adopt(member.id)
+        work = Aggregating(follower, aggregator, plans, last, log, relay, patience)
+        log.info("aggregating", ledger=follower.contract.address, member=member.id, up_to_round=last)
+        repeat(work.step, log, poll)
+        finished(folder)
+        log.info("done", rounds=many)
+
+
+def _plans(connection: Connection, file: Path) -> Plans:
+    """The plan in the file, for a round on a base model; it has to keep to the limits of the charter in force."""
+    from ledger.cid import Cid
+    from ledger.cli.round import within_limits
+    from ledger.history import History
+    from ledger.plan import Plan
+    from ledger.plan_file import read_plan
+
+    def plan_on(history: History, model: Cid) -> Plan:
+        plan = read_plan(file, lambda: connection.blobs.get(model))
+        within_limits(connection, history.charter, plan, file)
+        return plan
+
+    return plan_on

@@ -1,0 +1,113 @@
+"""Follow a ledger: what its node shows now, compared with what its member has seen before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from web3 import Web3
+from web3.types import TxReceipt
+
+from ledger.chain.contract import LedgerContract
+from ledger.chain.node import final_block, now
+from ledger.facts import AttestationRecorded, CharterAccepted, RoundAborted, RoundOpened, RoundSettled, UpdateRecorded
+from ledger.history import History, Round
+from ledger.receipts import Receipt, Remembered, StateFolder
+from ledger.rules import apply
+
+
+@dataclass(frozen=True)
+class View:
+    """A ledger at one moment.
+
+    Attributes:
+        history: After all entries.
+        entries: Each with the head after it.
+        final: The last block that is final.
+        time: That of the block that comes next: the chain's, not this machine's.
+        displaced: Receipts of this member whose entries are on the chain no more, since the last look.
+    """
+
+    history: History
+    entries: list[Remembered]
+    final: int
+    time: int
+    displaced: list[Receipt]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether all entries are final."""
+        return not self.entries or self.entries[-1][0].block <= self.final
+
+    def opened_for_good(self, known: Round) -> bool:
+        """Whether a round's opening is final."""
+        return any(head == known.opening_head for entry, head in reversed(self.entries) if entry.block <= self.final)
+
+
+@dataclass
+class Follower:
+    """One member's view of one ledger, taken again and again.
+
+    Attributes:
+        contract: The ledger.
+        memory: What the member remembers of it.
+        finality: When a block is final, see `ledger.chain.node.final_block`.
+    """
+
+    contract: LedgerContract
+    memory: StateFolder
+    finality: str
+    _replayed: list[Remembered] = field(default_factory=list, init=False, repr=False)
+
+    @cached_property
+    def _history(self) -> History:
+        return History(self.contract.genesis)
+
+    def look(self) -> View:
+        """Read the history, compare it with what is remembered, and remember what is new and final.
+
+        Raises:
+            Forked: If it does not extend what this member has seen.
+            Refused: If the node shows entries that the rules do not allow.
+            ViolationError: If the entries that it shows are not those of the contract's head.
+        """
+        web3 = self.contract.web3
+        seen = self.memory.seen()  # before the node is asked: other commands of this member remember more meanwhile
+        latest = web3.eth.block_number
+        final = final_block(web3, self.finality, latest)
+        shown = self.contract.refolded()
+        self.memory.compare(seen, shown)
+        history = self._replay(shown)
+        displaced = self.memory.remember(shown, final, latest)
+        return View(history, shown, final, now(web3), displaced)
+
+    def recorded(self, receipt: TxReceipt) -> list[Remembered]:
+        """A transaction's entries; they are kept as receipts of the member's own."""
+        transaction = Web3.to_hex(receipt["transactionHash"])
+        pairs = [pair for pair in self.look().entries if pair[0].transaction == transaction]
+        self.memory.keep(pairs)
+        return pairs
+
+    def adopt(self, member: int) -> None:
+        """Keep the receipts of all that a member recorded; those of a process that died before it could are missing."""
+        self.memory.keep([(entry, head) for entry, head in self.look().entries if _author(entry.fact) == member])
+
+    def _replay(self, shown: list[Remembered]) -> History:
+        """The history after `shown`: what was replayed before is not replayed again, unless it was taken back."""
+        done = len(self._replayed)
+        if done > len(shown) or (done and shown[done - 1][1] != self._replayed[-1][1]):
+            del self._history
+            done = 0
+        for entry, _ in shown[done:]:
+            apply(self._history, entry)
+        self._replayed = shown
+        return self._history
+
+
+def _author(fact: object) -> int | None:
+    match fact:
+        case UpdateRecorded() | AttestationRecorded() | CharterAccepted():
+            return fact.member
+        case RoundOpened() | RoundSettled() | RoundAborted():
+            return fact.aggregator
+    return None

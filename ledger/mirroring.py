@@ -1,0 +1,53 @@
+"""An auditor's copy: every blob of a ledger, fetched, verified and pinned on a node of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ledger.audit.places import references
+from ledger.cid import Cid
+from ledger.errors import BlobMismatchedError, BlobMissingError
+from ledger.following import Follower
+from ledger.logs import Log
+from ledger.storage import Store
+
+
+@dataclass
+class Mirroring:
+    """One copy of one ledger's blobs.
+
+    Attributes:
+        follower: The view of the ledger.
+        store: Where the copy is.
+        log: Told what happens.
+        pinned: What is here.
+        missing: What was not to be had at the last look.
+        altered: What is stored under its CID and is something else.
+    """
+
+    follower: Follower
+    store: Store
+    log: Log
+    pinned: set[Cid] = field(default_factory=set, init=False)
+    missing: list[Cid] = field(default_factory=list, init=False)
+    altered: list[Cid] = field(default_factory=list, init=False)
+
+    def step(self) -> bool:
+        """Pin what is not here yet; never done."""
+        view = self.follower.look()
+        erased = {one.digest for known in view.history.rounds.values() for one in known.erasures}
+        named = [view.history.genesis.charter, *(cid for entry, _ in view.entries for cid, _ in references(entry.fact))]
+        self.missing, self.altered = [], []
+        for cid in dict.fromkeys(named):
+            if cid in self.pinned or cid.digest in erased:
+                continue
+            try:
+                self.store.pin(cid)
+            except (BlobMissingError, BlobMismatchedError) as error:
+                (self.missing if isinstance(error, BlobMissingError) else self.altered).append(cid)
+                self.log.warn("not to be had", blob=cid, why=error)
+            else:
+                self.pinned.add(cid)
+        lacks = len(self.missing) + len(self.altered)
+        self.log.waiting("mirrored", blobs=len(self.pinned), lacks=lacks, entries=view.history.entries)
+        return False

@@ -1,0 +1,184 @@
+"""The loop that answers rounds: what a site does on its own, from the opening of a round to the receipt of its update.
+
+Each step looks at the ledger and does what is due next. What must survive the process is on disk before it leaves it:
+the update in the outbox, the signed transaction in the journal of `ledger.chain.sending`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from eth_account.signers.local import LocalAccount
+
+from ledger.chain.signed_files import UpdateFile
+from ledger.charter import MAX_CHARTER_BYTES, limits_of
+from ledger.errors import BlobTooLargeError, InvalidBlobError, Refused, UsageError
+from ledger.facts import Address, UpdateRecorded
+from ledger.following import Follower, View
+from ledger.history import History, Member, Round
+from ledger.logs import Log
+from ledger.plan import Training
+from ledger.rules import Call, check
+from ledger.storage import Store
+from ledger.storage.folder import replacing
+from ledger.updates import Place
+from participant.outbox import Answer, Outbox
+from participant.site import make_update, read_plan
+from participant.training import Tensors
+
+
+class Trains(Protocol):
+    """A site's data, and how it trains on them."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+
+    def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
+        """The tensors after training from `base`; the same arguments give the same bytes."""
+
+
+@dataclass
+class Answering:
+    """One site of one ledger.
+
+    Attributes:
+        follower: Its view of the ledger.
+        store: Where its updates are kept for the others.
+        account: What signs.
+        trainer: What trains.
+        log: Told what happens.
+        once: Whether it is done once one round is answered for good.
+        handover: Where signed updates are left for somebody with ether to relay; None to post them.
+    """
+
+    follower: Follower
+    store: Store
+    account: LocalAccount
+    trainer: Trains
+    log: Log
+    once: bool = False
+    handover: Path | None = None
+    _passed: set[bytes] = field(default_factory=set, init=False)
+    """The openings of rounds that this process can do nothing for, or has done all for."""
+    _answered: int = field(default=0, init=False)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What is ready for the open round."""
+        return Outbox(self.follower.memory.folder / "outbox")
+
+    def step(self) -> bool:
+        """Do what is due; returns whether that is all that was asked for.
+
+        Raises:
+            UsageError: If the account is no member's.
+        """
+        view = self.follower.look()
+        for lost in view.displaced:
+            self.log.warn("an entry of ours is not on the chain any more", entry=type(lost.entry.fact).__name__)
+        history = view.history
+        known, member = history.open_round, history.member_by_account(self.account.address)
+        if member is None:
+            raise UsageError(
+                f"{self.account.address} is no member's account: have the governor admit it, then `fedledger join`"
+            )
+        if known is None:
+            self.log.waiting("no round is open: waiting for one", newest=history.latest_round)
+        elif known.opening_head not in self._passed:
+            self._answer(view, known, member)
+        return self.once and self._answered > 0
+
+    def _answer(self, view: View, known: Round, member: Member) -> None:
+        number = known.number
+        if mine := known.updates.get(member.id):
+            self._recorded(view, known, member, mine)
+        elif (why := self._barred(view, known, member)) is not None:
+            self.log.warn("this round takes no update of ours", round=number, why=why)
+            self._passed.add(known.opening_head)
+        elif not view.opened_for_good(known):
+            self.log.waiting("waiting for the round's opening to be final", round=number)
+        elif (answer := self._ready(view.history, known, member)) is not None:
+            self.store.copy(answer.update, self.outbox.blobs)
+            self._post(view.history, known, answer)
+
+    def _barred(self, view: View, known: Round, member: Member) -> str | None:
+        """Why the ledger would not take an update now."""
+        fact = UpdateRecorded(
+            known.number, member.id, known.opened.plan, None, self.trainer.examples, Address(self.account.address)
+        )
+        try:
+            check(view.history, fact, view.time, Call(self.account.address))
+        except Refused as refused:
+            return str(refused)
+        return None
+
+    def _ready(self, history: History, known: Round, member: Member) -> Answer | None:
+        """The update for this round, made now if need be; None if none can be made."""
+        place = Place.of(history.genesis, known.opened)
+        if (answer := self.outbox.get(place, member.id)) is not None:
+            return answer
+        self.log.info("training", round=known.number, examples=self.trainer.examples)
+        try:
+            self._require_within_limits(history, known)
+
+            def train(base: Tensors, training: Training) -> Tensors:
+                return self.trainer.train(base, training, seed_of(known.number, member.id))
+
+            update = make_update(history.genesis, known, member.id, self.trainer.examples, train, self.store)
+        except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
+            self.log.warn("no update can be made for this round", round=known.number, why=error)
+            self._passed.add(known.opening_head)
+            return None
+        return self.outbox.keep(place, member.id, update, self.trainer.examples)
+
+    def _require_within_limits(self, history: History, known: Round) -> None:
+        """A site trains by no plan that is outside of the charter that it accepted."""
+        if known.charter_version != history.charter_version:
+            return  # the round's own charter is not the one in force: the audit looks it up
+        try:
+            limits = limits_of(self.store.get(history.charter, limit=MAX_CHARTER_BYTES))
+        except ValueError as error:
+            raise UsageError(f"whether the plan is within them: {error}") from None
+        if exceeded := limits.exceeded(read_plan(known, self.store)):
+            raise UsageError(f"the plan is outside of the charter's limits: {'; '.join(exceeded)}")
+
+    def _post(self, history: History, known: Round, answer: Answer) -> None:
+        number = known.number
+        if self.handover is not None:
+            signed = UpdateFile.sign(self.account, history, known, answer.update, answer.weight)
+            path = self.handover / f"round-{number}-{self.account.address.lower()}.json"
+            with replacing(path) as file:
+                file.write(json.dumps(signed.model_dump(mode="json"), indent=1).encode())
+            self.log.info("signed, for another to relay", round=number, file=path, update=answer.update)
+            self._done_with(known)
+            return
+        receipt = self.follower.contract.post_update(self.account, number, answer.update, answer.weight)
+        for entry, _ in self.follower.recorded(receipt):
+            self.log.info("posted", round=number, update=answer.update, entry=entry.index, block=entry.block)
+
+    def _recorded(self, view: View, known: Round, member: Member, mine: UpdateRecorded) -> None:
+        """An update of ours is on the chain; it is done with once it is final."""
+        answer = self.outbox.get(Place.of(view.history.genesis, known.opened), member.id)
+        if answer is None or answer.update != mine.update:
+            self.log.warn("another process posted for this member", round=known.number, update=mine.update)
+            self._passed.add(known.opening_head)
+        elif not view.is_final:
+            self.log.waiting("posted; waiting for it to be final", round=known.number)
+        else:
+            self.log.info("posted, and final", round=known.number)
+            self._done_with(known)
+
+    def _done_with(self, known: Round) -> None:
+        self._passed.add(known.opening_head)
+        self._answered += 1
+
+
+def seed_of(round_: int, member: int) -> int:
+    """What training draws its random numbers from: the same for the same round and member, below 2**63."""
+    return int.from_bytes(hashlib.sha256(f"{round_} {member}".encode()).digest()[:8], "big") >> 1

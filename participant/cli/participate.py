@@ -1,0 +1,61 @@
+"""``fedledger participate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ledger.cli.connection import FILE, PATH, Connection, connected
+from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
+
+
+@click.command()
+@click.option("--task", metavar="TASK_FILE", type=FILE, required=True, help="The Python file with the site's task.")
+@click.option("--data", metavar="PATH", type=PATH, required=True, help="The site's records, as the task reads them.")
+@click.option("--once", is_flag=True, help="Stop once one round is answered and the update is final.")
+@click.option("--handover", type=FOLDER, help="Post nothing: leave signed updates in this folder, for others to relay.")
+@POLL
+@LOG_FORMAT
+@connected(writes=True, store=True)
+def participate(
+    connection: Connection,
+    task: Path,
+    data: Path,
+    once: bool,
+    handover: Path | None,
+    poll: float,
+    log_format: str,
+) -> None:
+    r"""Answer every round, until stopped: train on the records, store the update, post its hash.
+
+    What leaves the site is the update alone, by the plan and within the limits of the charter that was accepted. Started
+    again after it died, the same command goes on: no update is posted twice, and none is lost.
+
+    \b
+    Exit status:
+      0  one round is answered (--once), or it was told to stop (Ctrl-C, SIGTERM)
+      1  the node shows another history than before, or one that breaks the rules
+      2  wrong use: such as a task or data that cannot be used, or an account that is no member's
+      3  not all could be written
+    """
+    from ledger.errors import UsageError
+    from ledger.loop import alone, repeat, until_stopped
+
+    try:
+        from participant.answering import Answering
+        from participant.task import load_task
+        from participant.trainer import Trainer
+    except ModuleNotFoundError as error:
+        raise UsageError(f"training needs {error.name}: pip install 'fedledger[train]'") from None
+
+    follower, log, account = connection.follower, log_of(log_format), connection.account
+    member = follower.look().history.member_by_account(account.address)
+    if member is None:
+        raise UsageError(f"{account.address} is no member's account: have the governor admit it, then `fedledger join`")
+    trainer = Trainer(load_task(task), data)
+    connection.confirm(f"Answer rounds of {follower.contract.address} as member {member.id} ({member.name})?")
+    with alone(follower.memory.folder, "participate"), until_stopped(log):
+        follower.adopt(member.id)
+        log.info("participating", ledger=follower.contract.address, member=member.id, examples=trainer.examples)
+        repeat(Answering(follower, connection.blobs, account, trainer, log, once, handover).step, log, poll)

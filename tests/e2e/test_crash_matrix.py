@@ -1,0 +1,185 @@
+"""Whatever a process was doing when it died, the same command goes on: nothing is posted twice, nothing is lost.
+
+Participant and aggregator are killed (SIGKILL) before and after each thing that lasts, on a real chain and with real IPFS,
+and started again. The history audits clean, and the model has the bytes that it has when nobody dies.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.aggregator import Aggregator
+from ledger.chain.contract import LedgerContract
+from ledger.cid import Cid
+from ledger.facts import RoundSettled
+from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.storage.ipfs import IpfsStore
+from ledger.updates import Place, decode_model, encode, update_header
+from tests.anvil import Anvil
+from tests.cli import Cli
+from tests.e2e.consortium import Consortium
+from tests.ipfs import Daemon
+
+pytestmark = pytest.mark.xdist_group("crash matrix")
+
+MOMENTS = ("before", "after")
+PARTICIPANT = [
+    ("history remembered", 1),
+    ("update kept in the outbox", 1),
+    ("blob stored", 1),
+    ("transaction signed", 1),
+    ("transaction journalled", 1),
+    ("transaction sent", 1),
+    ("transaction mined", 1),
+    ("history remembered", 4),
+    ("receipt kept", 2),
+]
+AGGREGATOR = [
+    ("goal written", 1),
+    ("blob put", 1),
+    ("transaction signed", 1),
+    ("transaction journalled", 1),
+    ("transaction sent", 1),
+    ("transaction mined", 1),
+    ("receipt kept", 2),
+    ("blob pinned", 1),
+    ("blob pinned", 2),
+    ("round settled", 1),
+    ("blob put", 2),
+    ("blob put", 3),
+    ("transaction signed", 2),
+    ("transaction journalled", 2),
+    ("transaction sent", 2),
+    ("transaction mined", 2),
+    ("receipt kept", 3),
+]
+
+
+class Stage:
+    """A consortium that goes back to where it began after each scene."""
+
+    def __init__(self, folder: Path, anvil: Anvil, daemon: Daemon) -> None:
+        self.consortium = Consortium(Cli(anvil, folder))
+        self.store = IpfsStore(daemon.url)
+        self.consortium.cli.store = daemon.url
+        self.consortium.found()
+        self.consortium.plan()
+
+    @property
+    def contract(self) -> LedgerContract:
+        return LedgerContract.attach(self.consortium.cli.anvil.web3, self.consortium.cli.ledger)
+
+    def open(self) -> None:
+        arguments = ("round", "open", str(self.consortium.cli.path("plan.toml")))
+        self.consortium.cli.ok("aggregator", *arguments)
+
+    def post(self, member: int) -> None:
+        """Post an update of a member, whose tensors are the base model's, all larger by its id."""
+        history, account = self.contract.history(), self.consortium.cli.party(f"site {member}")
+        known = history.rounds[history.latest_round]
+        plan = Plan.decode(self.store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
+        base = decode_model(self.store.get(known.opened.base), plan).tensors
+        header = update_header(Place.of(history.genesis, known.opened), member, 8)
+        update = encode(header, plan.tensors, {name: array + member for name, array in base.items()})
+        self.contract.post_update(account, known.number, self.store.put(update), 8)
+
+    def settle(self) -> Cid:
+        aggregator = Aggregator(self.contract, self.store, self.consortium.cli.party("aggregator"))
+        aggregator.publish(aggregator.propose())
+        return self.model
+
+    @property
+    def model(self) -> Cid:
+        ended = self.contract.history().rounds[1].ended
+        assert isinstance(ended, RoundSettled)
+        return ended.model
+
+    def sent(self, party: str) -> int:
+        """How many transactions an account has sent."""
+        return self.consortium.cli.anvil.web3.eth.get_transaction_count(self.consortium.cli.party(party).address)
+
+
+@pytest.fixture(scope="module")
+def set_up(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Daemon(tmp_path_factory.mktemp("daemon")) as daemon:
+        yield Stage(tmp_path_factory.mktemp("crashes"), anvil, daemon)
+
+
+@pytest.fixture
+def stage(set_up: Stage, tmp_path: Path) -> Iterator[Stage]:
+    cli = set_up.consortium.cli
+    before, remembered = cli.anvil.snapshot(), cli.state
+    cli.state = Path(shutil.copytree(remembered, tmp_path / "state"))
+    with set_up.consortium.stopping():
+        yield set_up
+    cli.state = remembered
+    cli.anvil.revert(before)
+
+
+def participated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
+    """Round 1, in which site 1 runs `participate`, and is killed, and started again; the settled model."""
+    stage.open()
+    stage.post(2)
+    before = stage.sent("site 1")
+    if killed:
+        dying = stage.consortium.participate("site 1", "--once", killed=killed)
+        assert dying.wait() == -9, dying.said
+    again = stage.consortium.participate("site 1", "--once")
+    assert again.wait() == 0, again.said
+    assert stage.sent("site 1") == before + 1, "posted once"
+    receipts = stage.consortium.cli.ok("site 1", "receipt", "list")["receipts"]
+    assert [one["kind"] for one in receipts if one["kind"] == "UpdateRecorded"] == ["UpdateRecorded"]
+    return stage.settle()
+
+
+def aggregated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
+    """Round 1, which `aggregate` opens and settles, and is killed, and started again; the settled model."""
+    before = stage.sent("aggregator")
+    process = stage.consortium.aggregate(killed=killed)
+    died = False
+    posted = False
+    while process.runs or not process.popen.returncode == 0:
+        if not process.runs:
+            assert killed and not died and process.wait() == -9, process.said
+            died = True
+            process = stage.consortium.aggregate()
+        history = stage.contract.history()
+        if history.open_round and not posted:
+            stage.post(1)
+            stage.post(2)
+            posted = True
+    assert died == bool(killed), process.said
+    assert stage.sent("aggregator") == before + 2, "opened once, and settled once"
+    receipts = stage.consortium.cli.ok("aggregator", "receipt", "list")["receipts"]
+    kinds = [one["kind"] for one in receipts]
+    assert (kinds.count("RoundOpened"), kinds.count("RoundSettled")) == (1, 1)
+    return stage.model
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, Cid]:
+    return {}
+
+
+@pytest.mark.parametrize(
+    "killed", [None, *((moment, *effect) for effect in PARTICIPANT for moment in MOMENTS)], ids=str
+)
+def test_a_participant_that_dies_and_comes_back_posts_its_update_once(
+    stage: Stage, undisturbed: dict[str, Cid], killed: tuple[str, str, int] | None
+) -> None:
+    model = participated(stage, killed)
+    assert model == undisturbed.setdefault("participant", model)
+    stage.consortium.audited()
+
+
+@pytest.mark.parametrize("killed", [None, *((moment, *effect) for effect in AGGREGATOR for moment in MOMENTS)], ids=str)
+def test_an_aggregator_that_dies_and_comes_back_settles_the_round_once(
+    stage: Stage, undisturbed: dict[str, Cid], killed: tuple[str, str, int] | None
+) -> None:
+    model = aggregated(stage, killed)
+    assert model == undisturbed.setdefault("aggregator", model)
+    stage.consortium.audited()
