@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import FILE
 from ledger.cli.output import about, document, facts, plain, recorded
 
 if TYPE_CHECKING:
@@ -175,4 +176,4 @@ def _text(blob: bytes) -> str | None:
 def _readable(connection: Connection, history: History) -> str:
     """The charter's text, or where to read it."""
     text = _text(connection.blobs.get(history.charter))
-    return text if text is not None else f"(It is no plain text: open {connection.blobs.path(history.charter)})"
+    return text if text is not None else f"(It is no plain text: it is the blob {history.charter})"
