@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from ledger import __version__
+from ledger.cli.config import FILE_NAME, Config
 from ledger.errors import FedledgerError
 
 GROUP = "fedledger.commands"
@@ -63,7 +64,16 @@ class _Failure(click.ClickException):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fedledger")
-def main() -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="FEDLEDGER_CONFIG",
+    show_envvar=True,
+    help=f"What the shared options are where nothing else says it; {FILE_NAME} in this folder, if it is there.",
+)
+@click.pass_context
+def main(context: click.Context, config: Path | None) -> None:
     """Train one model together, and let anyone audit how it came about.
 
     Exit status: 0 done; 1 evidence that something is wrong; 2 wrong use; 3 something could not be checked or reached.
@@ -71,3 +81,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where a terminal cannot show a ✓, the verdict matters more
+    context.obj = Config(config or Path(FILE_NAME), named=config is not None)

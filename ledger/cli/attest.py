@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import FILE
 from ledger.cli.output import plain, recorded
 
 

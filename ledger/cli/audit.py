@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.connection import ADDRESS, PATH, STATE, STORE
+from ledger.cli.options import ADDRESS, PATH, PLAIN_HTTP, STATE, STORE
 from ledger.cli.output import plain
 from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, read_source
 
@@ -27,6 +27,7 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
 @click.argument("source", metavar="SOURCE")
 @click.option("--ledger", type=ADDRESS, metavar="0x…", envvar="FEDLEDGER_LEDGER", help="The ledger's address.")
 @STORE
+@PLAIN_HTTP
 @click.option("--head", type=HEAD, metavar="0x…", help="A head of the ledger, known from elsewhere than SOURCE.")
 @click.option("--provider", "providers", metavar="URL", multiple=True, help="Another node, to compare with.")
 @click.option(
@@ -51,7 +52,8 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
 def audit(
     source: str,
     ledger: str | None,
-    store: Path,
+    store: str,
+    plain_http: bool,
     head: bytes | None,
     providers: tuple[str, ...],
     receipts: tuple[Path, ...],
@@ -106,7 +108,7 @@ def audit(
         raise UsageError(f"--provider {source} is the source itself: name another node")
     with progress() as told:
         try:
-            evidence = read_source(source, ledger, store, block_hash, told)
+            evidence = read_source(source, ledger, store, plain_http, block_hash, told)
         except UsageError:
             raise
         except FedledgerError as error:

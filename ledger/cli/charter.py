@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import FILE
 from ledger.cli.output import about, document, facts, plain, recorded
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
-"""How a command reaches a ledger, signs with a key and finds blobs: the options that all of them share."""
+"""How a command reaches a ledger, signs with a key and finds blobs, as the options say that all of them share."""
 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -15,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ledger.cli.options import JSON, PLAIN_HTTP, STATE, STORE, YES, setting
+
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
     from web3 import Web3
@@ -22,41 +21,7 @@ if TYPE_CHECKING:
     from ledger.chain.contract import LedgerContract
     from ledger.history import History
     from ledger.receipts import Remembered, StateFolder
-    from ledger.storage.folder import FolderStore
-
-PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-class AddressType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """An account or contract, as people copy it: with its checksum (mixed case), or all in lower case."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The address with its checksum."""
-        from eth_utils.address import is_checksum_address, to_checksum_address
-
-        if not re.fullmatch("0x[0-9a-fA-F]{40}", value):
-            self.fail(f"{value!r} is no address: give 0x and 40 hex digits")
-        if value != value.lower() and not is_checksum_address(value):
-            self.fail(f"{value} has a wrong letter or digit, its checksum does not fit: copy it again")
-        return str(to_checksum_address(value))
-
-
-ADDRESS = AddressType()
-
-
-class FinalityType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """When a block counts as final: ``finalized``, ``latest``, or how many blocks are behind it."""
-
-    name = "finality"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The same text, if it says when."""
-        if not re.fullmatch("finalized|latest|[0-9]{1,6}", value):
-            self.fail(f"{value!r} does not say when a block is final: give finalized, latest, or a number of blocks")
-        return str(value)
+    from ledger.storage import Store
 
 
 @dataclass
@@ -64,21 +29,36 @@ class Connection:
     """What the options say, and what they lead to; nothing is reached or asked for before it is needed."""
 
     rpc: str = ""
+    chain_id: int | None = None
     ledger: str = ""
     state: Path = Path()
     finality: str = "finalized"
-    store: Path = Path("blobs")
+    store: str = "blobs"
+    plain_http: bool = False
     keystore: Path = Path()
     password_file: Path | None = None
+    max_fee: int | None = None
+    """In wei, for a unit of gas."""
     as_json: bool = False
     yes: bool = False
 
     @cached_property
     def web3(self) -> Web3:
-        """The node."""
-        from ledger.chain.node import connect
+        """The node.
 
-        return connect(self.rpc)
+        Raises:
+            UsageError: If its chain is not the one that it must be.
+        """
+        from ledger.chain.node import connect
+        from ledger.errors import UsageError
+
+        web3 = connect(self.rpc)
+        if self.chain_id is not None and (chain := web3.eth.chain_id) != self.chain_id:
+            raise UsageError(
+                f"the node at {self.rpc} is of chain {chain}, not {self.chain_id} as chain_id says: name another node, "
+                "or correct it"
+            )
+        return web3
 
     @property
     def now(self) -> int:
@@ -156,11 +136,9 @@ class Connection:
         return state_folder(self.state)
 
     @cached_property
-    def blobs(self) -> FolderStore:
+    def blobs(self) -> Store:
         """The store."""
-        from ledger.storage.folder import FolderStore
-
-        return FolderStore(self.store)
+        return open_store(self.store, self.plain_http)
 
     @cached_property
     def account(self) -> LocalAccount:
@@ -169,42 +147,9 @@ class Connection:
         Raises:
             UsageError: If there is no such keystore, or the password is not its own.
         """
-        from eth_account import Account
+        from ledger.cli.keystore import unlock
 
-        from ledger.errors import UsageError
-
-        try:
-            keystore = json.loads(self.keystore.read_text(encoding="utf-8"))
-            if keystore["version"] != 3:
-                raise ValueError
-            keystore["crypto"]["ciphertext"]
-        except OSError as error:
-            raise UsageError(f"there is no keystore to read at {self.keystore} ({error.strerror}): name it") from None
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(f"{self.keystore} is no keystore (JSON, version 3): name another file") from None
-        password = self._password()
-        try:
-            account: LocalAccount = Account.from_key(Account.decrypt(keystore, password))
-        except (ValueError, KeyError, TypeError, NotImplementedError) as error:
-            if "MAC mismatch" in str(error):
-                raise UsageError(f"the password does not open {self.keystore}: try another one") from None
-            raise UsageError(f"{self.keystore} is a damaged keystore ({error}): name another file") from None
-        return account
-
-    def _password(self) -> str:
-        from ledger.errors import UsageError
-
-        if self.password_file:
-            try:
-                return self.password_file.read_text(encoding="utf-8").removesuffix("\n")
-            except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or "it is not text in UTF-8"
-                raise UsageError(f"{self.password_file} holds no password to read ({why}): name another file") from None
-        if (password := os.environ.get("FEDLEDGER_PASSWORD")) is not None:
-            return password
-        if not sys.stdin.isatty():
-            raise UsageError(f"no password for {self.keystore}: give --password-file, or set FEDLEDGER_PASSWORD")
-        return str(click.prompt(f"Password of {self.keystore}", hide_input=True, err=True))
+        return unlock(self.keystore, self.password_file)
 
     def confirm(self, question: str) -> None:
         """Ask before what cannot be undone; ``--yes`` has answered already.
@@ -221,6 +166,13 @@ class Connection:
         click.confirm(f"{question} It cannot be undone.", abort=True, err=True)
 
 
+def open_store(where: str, plain_http: bool) -> Store:
+    """The store at `where`, a folder."""
+    from ledger.storage.folder import FolderStore
+
+    return FolderStore(Path(where))
+
+
 def state_folder(state: Path) -> Path:
     """A member's state folder, with a folder for each ledger.
 
@@ -235,68 +187,6 @@ def state_folder(state: Path) -> Path:
         raise UsageError(f"there is no home folder for {state}: name a state folder with --state") from None
 
 
-_RPC = click.option(
-    "--rpc", metavar="URL", required=True, envvar="FEDLEDGER_RPC", show_envvar=True, help="The chain's node."
-)
-_LEDGER = click.option(
-    "--ledger",
-    type=ADDRESS,
-    metavar="0x…",
-    required=True,
-    envvar="FEDLEDGER_LEDGER",
-    show_envvar=True,
-    help="The ledger's address.",
-)
-STORE = click.option(
-    "--store",
-    type=PATH,
-    default=Path("blobs"),
-    envvar="FEDLEDGER_STORE",
-    show_default=True,
-    show_envvar=True,
-    help="The folder of blobs.",
-)
-STATE = click.option(
-    "--state",
-    type=PATH,
-    default=Path("~/.fedledger"),
-    metavar="DIR",
-    envvar="FEDLEDGER_STATE",
-    show_default=True,
-    show_envvar=True,
-    help="Where this member remembers the entries it has seen, and its receipts.",
-)
-_FINALITY = click.option(
-    "--finality",
-    type=FinalityType(),
-    default="finalized",
-    metavar="WHEN",
-    envvar="FEDLEDGER_FINALITY",
-    show_default=True,
-    show_envvar=True,
-    help="When a block is final: finalized (as the node says), latest, or a number of blocks behind the latest.",
-)
-_KEYSTORE = click.option(
-    "--keystore",
-    type=PATH,
-    metavar="FILE",
-    required=True,
-    envvar="FEDLEDGER_KEYSTORE",
-    show_envvar=True,
-    help="The key to sign with: an encrypted keystore (JSON, version 3).",
-)
-_PASSWORD = click.option(
-    "--password-file",
-    type=PATH,
-    metavar="FILE",
-    envvar="FEDLEDGER_PASSWORD_FILE",
-    show_envvar=True,
-    help="A file with the keystore's password; without it, FEDLEDGER_PASSWORD is taken, or it is asked for.",
-)
-_YES = click.option("--yes", is_flag=True, help="Do not ask before recording what cannot be undone.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-
-
 def connected(
     *, writes: bool = False, store: bool = False, ledger: bool = True, node: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -308,8 +198,15 @@ def connected(
         ledger: There is a ledger already.
         node: It asks the chain's node.
     """
-    reads = [*[_LEDGER, STATE] * ledger, *[_FINALITY] * (ledger and node)]
-    options = [*[_RPC] * node, *reads, *[STORE] * store, *[_KEYSTORE, _PASSWORD, _YES] * writes, JSON]
+    options = [
+        *[setting("rpc", required=True)] * node,
+        setting("chain_id"),
+        *[setting("ledger", required=True), STATE] * ledger,
+        *[setting("finality")] * (ledger and node),
+        *[STORE, PLAIN_HTTP] * store,
+        *[setting("keystore", required=True), setting("password_file"), setting("max_fee"), YES] * writes,
+        JSON,
+    ]
     names = [field.name for field in fields(Connection)]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

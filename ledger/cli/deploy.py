@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ledger.cli.charter import read_charter
-from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import FILE
 from ledger.cli.output import document, facts
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ledger.cli.audit import progress
-from ledger.cli.connection import ADDRESS, JSON, PATH, STORE
+from ledger.cli.options import ADDRESS, JSON, PATH, PLAIN_HTTP, STORE
 from ledger.cli.output import document, facts
 from ledger.cli.sources import BLOCK_HASH, read_source
 
@@ -17,9 +17,18 @@ from ledger.cli.sources import BLOCK_HASH, read_source
 @click.option("-o", "--output", type=PATH, metavar="FILE", required=True, help="The bundle to write: history.car.")
 @click.option("--ledger", type=ADDRESS, metavar="0x…", help="The ledger's address, where LEDGER is a node.")
 @STORE
+@PLAIN_HTTP
 @BLOCK_HASH
 @JSON
-def export(source: str, output: Path, ledger: str | None, store: Path, block_hash: bytes | None, as_json: bool) -> None:
+def export(
+    source: str,
+    output: Path,
+    ledger: str | None,
+    store: str,
+    plain_http: bool,
+    block_hash: bytes | None,
+    as_json: bool,
+) -> None:
     r"""Write a ledger with all its evidence and blobs into one file, for an audit without network.
 
     LEDGER is a node's address (http://…, with --ledger and --store), a folder that the demo left behind, or another
@@ -39,7 +48,7 @@ def export(source: str, output: Path, ledger: str | None, store: Path, block_has
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"no bundle can be written to {output}: name a file in a folder that is there")
     with progress() as told:
-        evidence = read_source(source, ledger, store, block_hash, told)
+        evidence = read_source(source, ledger, store, plain_http, block_hash, told)
         written = write_bundle(output, evidence)
         replayed = Replay(evidence, told, frozenset()) if written.missing else None  # the audit's rule for erasures
     missing = [cid for cid in written.missing if replayed is None or replayed.excused(cid) is None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ledger.cli.connection import ADDRESS, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import ADDRESS
 from ledger.cli.output import address, document, facts, recorded
 
 NOBODY = "0x" + "00" * 20

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ledger.cli.connection import ADDRESS, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import ADDRESS
 from ledger.cli.output import address, document, facts, recorded, table
 
 if TYPE_CHECKING:

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.connection import Connection, connected
+from ledger.cli.options import FILE
 from ledger.cli.output import document, facts, table
 
 if TYPE_CHECKING:
     from ledger.receipts import Receipt, StateFolder
-
-CHAIN = click.option(
-    "--chain-id", type=click.IntRange(0), help="The chain, where the state folder knows the address on several."
-)
 
 
 @click.group()
@@ -25,16 +22,15 @@ def receipt() -> None:
 
 
 @receipt.command("list")
-@CHAIN
 @connected(node=False)
-def list_(connection: Connection, chain_id: int | None) -> None:
+def list_(connection: Connection) -> None:
     """List the receipts of what this member recorded; it asks no node.
 
     A receipt is pending until its block is final, and displaced if the chain took that block back.
 
     Exit status: 0 done; 2 wrong use; 3 the state folder is damaged or cannot be read.
     """
-    receipts = _folder(connection, chain_id).receipts()
+    receipts = _folder(connection).receipts()
     if connection.as_json:
         document({"receipts": [_described(one) for one in receipts]})
         return
@@ -49,9 +45,8 @@ def list_(connection: Connection, chain_id: int | None) -> None:
 
 @receipt.command()
 @click.argument("number", metavar="N", type=click.IntRange(0))
-@CHAIN
 @connected(node=False)
-def show(connection: Connection, number: int, chain_id: int | None) -> None:
+def show(connection: Connection, number: int) -> None:
     """Show the receipt of entry N: one line, to be sent to an auditor as it is; it asks no node.
 
     Exit status: 0 done; 2 there is no such receipt; 3 the state folder is damaged or cannot be read.
@@ -59,7 +54,7 @@ def show(connection: Connection, number: int, chain_id: int | None) -> None:
     from ledger.entries import to_line
     from ledger.errors import UsageError
 
-    found = [one for one in _folder(connection, chain_id).receipts() if one.entry.index == number]
+    found = [one for one in _folder(connection).receipts() if one.entry.index == number]
     if not found:
         raise UsageError(f"there is no receipt of entry {number}: see `fedledger receipt list`")
     one = next((one for one in found if one.status != "displaced"), found[-1])
@@ -119,12 +114,12 @@ def _described(one: Receipt) -> dict[str, Any]:
     return described
 
 
-def _folder(connection: Connection, chain_id: int | None) -> StateFolder:
+def _folder(connection: Connection) -> StateFolder:
     """The ledger's folder, found without a node."""
     from ledger.errors import UsageError
     from ledger.receipts import StateFolder, chains
 
-    state, ledger = connection.state_folder, connection.ledger
+    state, ledger, chain_id = connection.state_folder, connection.ledger, connection.chain_id
     known = chains(state, ledger)
     if not known or (chain_id is not None and chain_id not in known):
         where = f" on chain {chain_id}" if known else ""

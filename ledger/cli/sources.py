@@ -38,13 +38,16 @@ BLOCK_HASH = click.option(
 )
 
 
-def read_source(source: str, ledger: str | None, store: Path, block_hash: bytes | None, progress: Progress) -> Evidence:
+def read_source(
+    source: str, ledger: str | None, store: str, plain_http: bool, block_hash: bytes | None, progress: Progress
+) -> Evidence:
     """What a source shows.
 
     Args:
         source: A node's address, a folder, or a bundle.
         ledger: The ledger's address, for a node.
-        store: The folder of its blobs, for a node.
+        store: Where its blobs are, for a node.
+        plain_http: See `open_store`.
         block_hash: The hash of the block from which a node is to prove the head; None for that of the last entry.
         progress: Told how far it is.
 
@@ -56,12 +59,12 @@ def read_source(source: str, ledger: str | None, store: Path, block_hash: bytes 
 
     if source.startswith(("http://", "https://")):
         from ledger.audit.observe import observe
-        from ledger.storage.folder import FolderStore
+        from ledger.cli.connection import open_store
 
         if ledger is None:
             raise UsageError(f"{source} is a node: give --ledger, the address of the ledger on its chain")
         with _understood():
-            return observe(_attach(source, ledger), FolderStore(store), block_hash, progress)
+            return observe(_attach(source, ledger), open_store(store, plain_http), block_hash, progress)
     path = Path(source)
     if path.is_file():
         from ledger.audit.bundle import read_bundle

@@ -44,6 +44,8 @@ def test_the_commands_are_these() -> None:
         "deploy",
         "export",
         "governor",
+        "init",
+        "key",
         "member",
         "receipt",
         "round",
@@ -71,12 +73,16 @@ def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what
     assert "Exit status" in section
     shared = {
         "--rpc",
+        "--chain-id",
         "--ledger",
         "--state",
         "--finality",
+        "--confirmations",
         "--store",
+        "--plain-http",
         "--keystore",
         "--password-file",
+        "--max-fee",
         "--yes",
         "--json",
     }
@@ -84,11 +90,11 @@ def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what
     assert {one for one in options - shared if one not in section} == set()
 
 
-OFF_CHAIN = [("audit",), ("demo",), ("export",)]
-"""They read a history wherever it is, or make one, and record nothing on a ledger."""
+OFF_CHAIN = {"audit", "demo", "export", "init", "key"}
+"""They read a history wherever it is, or make one, or get things ready, and record nothing on a ledger."""
 
 
-@pytest.mark.parametrize("path", [path for path in SINGLE if path not in OFF_CHAIN], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path in SINGLE if path[0] not in OFF_CHAIN], ids=" ".join)
 def test_commands_that_reach_a_ledger_share_their_options(path: tuple[str, ...]) -> None:
     options = {one for parameter in COMMANDS[path].params for one in parameter.opts}
     offline = path in [("receipt", "list"), ("receipt", "show")]
@@ -97,7 +103,8 @@ def test_commands_that_reach_a_ledger_share_their_options(path: tuple[str, ...])
     assert "--state" in options or path == ("deploy",), "what reads a ledger compares it with what is remembered"
     assert ("--finality" in options) == ("--rpc" in options and path != ("deploy",))
     writes = path[-1] not in ("show", "list", "verify")
-    assert writes == ({"--keystore", "--password-file", "--yes"} <= options)
+    assert writes == ({"--keystore", "--password-file", "--max-fee", "--yes"} <= options)
+    assert "--chain-id" in options
     assert "--password" not in options, "it would stand in the list of processes"
 
 

@@ -1,14 +1,12 @@
 """Node, ledger, key, password, confirmation: what is wrong with them is one sentence and the documented status."""
 
 import json
-import os
-import pty
-import sys
 
 import pytest
 
 from tests.anvil import Anvil
 from tests.cli import PASSWORD, Cli
+from tests.terminal import on_a_terminal
 
 TAKE = ("governor", "take")
 
@@ -76,36 +74,23 @@ def test_the_password_comes_from_the_environment_too(cli: Cli) -> None:
     assert "was not offered to" in cli.refused(1, "stranger", *TAKE, environment=environment)
 
 
-def on_a_terminal(cli: Cli, party: str, arguments: list[str], answers: list[str]) -> tuple[int, str]:
-    """Run the installed command on a terminal of its own, and type the answers."""
+def ask(cli: Cli, party: str, arguments: list[str], answers: list[str]) -> tuple[int, str]:
+    """Run a command as a party that answers on a terminal."""
     cli.party(party)
-    environment = os.environ | {
+    environment = {
         "FEDLEDGER_RPC": cli.anvil.url,
         "FEDLEDGER_LEDGER": cli.ledger,
         "FEDLEDGER_STORE": str(cli.path("blobs")),
         "FEDLEDGER_STATE": str(cli.state / party),
         "FEDLEDGER_KEYSTORE": str(cli.path(f"{party}.json")),
     }
-    pid, terminal = pty.fork()
-    if pid == 0:
-        program = "from ledger.cli import main; main()"
-        os.execve(sys.executable, [sys.executable, "-c", program, *arguments], environment)
-    shown = b""
-    for answer in [*answers, ""]:
-        try:
-            while not (answer and shown.rstrip().endswith((b":", b"]:"))):
-                shown += os.read(terminal, 4096)
-            os.write(terminal, answer.encode() + b"\n")
-            shown += b"\n> "
-        except OSError:  # the command has ended
-            break
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+    return on_a_terminal(arguments, answers, environment)
 
 
 def test_on_a_terminal_the_password_is_asked_for_unseen_and_the_charter_is_read_before_it_is_accepted(
     cli: Cli,
 ) -> None:
-    status, shown = on_a_terminal(cli, "site 1", ["charter", "accept"], [PASSWORD.strip(), "y"])
+    status, shown = ask(cli, "site 1", ["charter", "accept"], [PASSWORD.strip(), "y"])
     assert status == 0, shown
     assert "We agree." in shown
     assert "It cannot be undone. [y/N]:" in shown
@@ -115,7 +100,16 @@ def test_on_a_terminal_the_password_is_asked_for_unseen_and_the_charter_is_read_
 
 def test_who_answers_no_records_nothing(cli: Cli) -> None:
     before = cli.anvil.web3.eth.block_number
-    status, shown = on_a_terminal(cli, "governor", ["member", "suspend", "1"], [PASSWORD.strip(), "n"])
+    status, shown = ask(cli, "governor", ["member", "suspend", "1"], [PASSWORD.strip(), "n"])
     assert status == 1, shown
     assert "Aborted!" in shown
     assert cli.anvil.web3.eth.block_number == before
+
+
+def test_a_node_of_another_chain_than_the_one_that_it_must_be_is_wrong_use(cli: Cli) -> None:
+    chain = cli.anvil.web3.eth.chain_id
+    said = cli.refused(2, "nobody", "member", "list", environment={"FEDLEDGER_CHAIN_ID": "1"})
+    assert said == (
+        f"the node at {cli.anvil.url} is of chain {chain}, not 1 as chain_id says: name another node, or correct it"
+    )
+    cli.look("member", "list", "--chain-id", str(chain))

@@ -19,7 +19,7 @@ from ledger.facts import Role
 from ledger.receipts import read_receipts
 from tests.anvil import Anvil
 from tests.cli import AGE_KEY, PASSWORD, Cli
-from tests.ledger.test_cli import COMMANDS, SINGLE
+from tests.ledger.test_cli import COMMANDS, OFF_CHAIN, SINGLE
 
 NEW = "0x" + "12" * 20
 SUSPEND = ("member", "suspend", "2")
@@ -29,7 +29,7 @@ def options(path: tuple[str, ...]) -> set[str]:
     return {one for parameter in COMMANDS[path].params for one in parameter.opts}
 
 
-READING = [path for path in SINGLE if {"--rpc", "--ledger"} <= options(path)]
+READING = [path for path in SINGLE if {"--rpc", "--ledger"} <= options(path) and path[0] not in OFF_CHAIN]
 WRITING = [path for path in READING if "--keystore" in options(path)]
 
 

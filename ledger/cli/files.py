@@ -1,0 +1,45 @@
+"""New files, which never take the place of what is there already."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from ledger.errors import UsageError
+
+
+def create(path: Path, content: bytes, mode: int, instead: str) -> None:
+    """Write a file that appears under its name only when all its bytes are on disk, and only where nothing was.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        mode: Who may read it, from its first byte on.
+        instead: What to do where something is there already.
+
+    Raises:
+        UsageError: If something is there already, or it cannot be written.
+    """
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already: {instead}")
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(part, path)  # unlike a rename, it fails where somebody else was faster
+        finally:
+            part.unlink(missing_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already: {instead}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): name a file in a folder of yours") from None
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
