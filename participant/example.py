@@ -1,4 +1,4 @@
-"""A task for a CSV file with a header: numbers, empty where one is not known, and in the last column the label, 0 or 1."""
+"""A task for a CSV file with a header: numbers, empty where one is not known; the last column is the label, 0 or 1."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from participant import Task
 
-FEATURES = 22  # columns before the label: the same at every site, as the model is
+FEATURES = 21  # columns before the label: the same at every site, as the model is
 
 
 class Example(Task):
