@@ -46,7 +46,7 @@ def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
         except InvalidBlobError as error:
             none = f"the base model, whose tensors {path} would take, is none ({error.detail})"
             raise UsageError(f"{none}: build on another one") from None
-    if tensors:
+    if tensors and isinstance(tensors, dict):
         written["tensors"] = tensors
         if "max_update_bytes" not in written:
             written["max_update_bytes"] = _size(path, tensors)
@@ -73,8 +73,8 @@ def update_bytes(schema: Schema) -> int:
 def _size(path: Path, tensors: Schema) -> int:
     try:
         return update_bytes(tensors)
-    except ValueError as error:
-        raise UsageError(f"{path} is no plan: tensors: {error}; correct them") from None
+    except ValueError:
+        raise UsageError(f"{path} is no plan: tensors: no update has so many bytes; correct their shapes") from None
 
 
 def _parsed(path: Path) -> dict[str, Any]:

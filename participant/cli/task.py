@@ -105,7 +105,7 @@ def _told(found: Checked) -> Iterator[tuple[str, object]]:
 
 def _time(seconds: float) -> str:
     if seconds < 1:
-        return f"{seconds * 1000:.2g} ms"
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "less than 1 ms"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
