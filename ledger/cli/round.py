@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ledger.cli.round_views import known_round, list_, show
 
 if TYPE_CHECKING:
     from ledger.cid import Cid
+    from ledger.history import History
     from ledger.plan import Plan
 
 NUMBER = click.IntRange(1, (1 << 32) - 1)
@@ -61,18 +63,21 @@ def genesis(connection: Connection, file: Path) -> None:
 )
 @connected(writes=True, store=True)
 def open_(connection: Connection, file: Path, base: int | None) -> None:
-    """Open the next round by the plan in PLAN_FILE (JSON; what it leaves out has the default).
+    """Open the next round by the plan in PLAN_FILE: TOML (.toml) or JSON; what it leaves out has the default.
 
-    The plan has to be within the limits of the charter in force, see `fedledger charter show`.
+    A plan without tensors has those of the base model. It has to be within the limits of the charter in force, see
+    `fedledger charter show`.
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or charter cannot be had.
     """
     from ledger.aggregator import terms
+    from ledger.plan_file import read_plan
 
     contract, aggregator = connection.contract, connection.account
-    history, plan = connection.history(), _plan(file)
-    _within_limits(connection, history.charter, plan, file)
+    history = connection.history()
     base = history.latest_released if base is None else base
+    plan = read_plan(file, partial(_model, connection, history, base))
+    _within_limits(connection, history.charter, plan, file)
     number = history.latest_round + 1
     on = f"the model of round {base}" if base else "the genesis model"
     connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
@@ -159,18 +164,14 @@ def erase(connection: Connection, number: int, blob: str, member: int, reason: s
     recorded(connection, contract.erase(account, number, member, digest, ErasureReason[reason.upper()]), note)
 
 
-def _plan(file: Path) -> Plan:
-    from pydantic import ValidationError
-
+def _model(connection: Connection, history: History, base: int) -> bytes:
+    """The model of a round, 0 being the genesis model, on which the next round is to build."""
     from ledger.errors import UsageError
-    from ledger.plan import Plan
 
-    try:
-        return Plan.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{file} is no plan: {place}: {first['msg']}; correct it, or name another file") from None
+    if (cid := history.model_of(base)) is None:
+        which = f"round {base} has no released model" if base else "there is no genesis model"
+        raise UsageError(f"{which} whose tensors the plan could take: see `fedledger round list`")
+    return connection.blobs.get(cid)
 
 
 def _within_limits(connection: Connection, charter: Cid, plan: Plan, file: Path) -> None:

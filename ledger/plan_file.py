@@ -1,0 +1,130 @@
+"""The plan as people write it: a TOML or JSON file that may leave out what follows from the base model."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ledger.cid import RAW, Cid
+from ledger.documents import Document, read_json
+from ledger.errors import InvalidBlobError, UsageError
+from ledger.facts import Address
+from ledger.plan import MAX_PLAN_BYTES, FedAvg, Plan, TensorSpec, Training, Weighting
+from ledger.updates import Layout, Place, Schema, decode, update_header
+
+Key = int | str
+D = TypeVar("D", bound=Document)
+
+_MOST = (1 << 53) - 1  # the largest integer that a canonical document can hold
+_PARTS: dict[Key, type[Document]] = {"strategy": FedAvg, "weighting": Weighting, "training": Training}
+
+
+def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
+    """Read a plan from a file, ``.toml`` or else JSON; what it leaves out has the default.
+
+    Without ``tensors`` these are the base model's, and without ``max_update_bytes`` it is their `update_bytes`.
+
+    Args:
+        path: The file.
+        model: Gives the base model's blob; it is asked only for a file without ``tensors``.
+
+    Raises:
+        UsageError: If the file holds no plan; with the key, and what is wrong with it.
+    """
+    written = _parsed(path)
+    tensors = written.get("tensors")
+    if isinstance(tensors, dict):
+        tensors = {name: _valid(path, TensorSpec, spec, ("tensors", name)) for name, spec in tensors.items()}
+    elif tensors is None and model is not None:
+        try:
+            tensors = decode(model()).schema
+        except InvalidBlobError as error:
+            none = f"the base model, whose tensors {path} would take, is none ({error.detail})"
+            raise UsageError(f"{none}: build on another one") from None
+    if tensors and isinstance(tensors, dict):
+        written["tensors"] = tensors
+        if "max_update_bytes" not in written:
+            written["max_update_bytes"] = _size(path, tensors)
+    plan = _valid(path, Plan, written, ())
+    if (size := len(plan.encode())) > MAX_PLAN_BYTES:
+        raise UsageError(
+            f"{path} makes a plan of {size:,} bytes, {MAX_PLAN_BYTES:,} at most: make a model of fewer tensors"
+        )
+    return plan
+
+
+def update_bytes(schema: Schema) -> int:
+    """The bytes of the largest update of a schema: its tensors, after a header in which every number is the largest.
+
+    Raises:
+        ValueError: If its tensors are too large for a header.
+    """
+    cid = Cid(bytes(32), RAW)  # all CIDs have the same length
+    place = Place(_MOST, Address("0x" + "00" * 20), _MOST, cid, cid)
+    layout = Layout(schema)
+    return len(layout.head(update_header(place, _MOST, _MOST))) + layout.size
+
+
+def _size(path: Path, tensors: Schema) -> int:
+    try:
+        return update_bytes(tensors)
+    except ValueError:
+        raise UsageError(f"{path} is no plan: tensors: no update has so many bytes; correct their shapes") from None
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        written = tomllib.loads(text) if path.suffix == ".toml" else read_json(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): name another file") from None
+    except (ValueError, RecursionError) as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON (name it .toml if it is TOML)"
+        raise UsageError(f"{path} is no plan: the file: Invalid {kind}: {error}; correct it, or name another") from None
+    if not isinstance(written, dict):
+        raise UsageError(f"{path} is no plan: the file is to be one object with keys; correct it, or name another")
+    return {key: _kind(value) for key, value in written.items()}
+
+
+def _kind(value: Any) -> Any:
+    """5 for 5.0: people write either, and a document knows integers and other numbers apart."""
+    if isinstance(value, dict):
+        return {key: _kind(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_kind(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _valid(path: Path, document: type[D], written: object, place: Sequence[Key]) -> D:
+    """The document that stands at a place of the file."""
+    try:
+        return document.model_validate(written)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    # A key that is mistyped is missing, too: what stands there is what to correct.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    *inside, key = at = first["loc"] or ("the plan",)
+    where = ".".join(map(str, [*place, *at]))
+    if first["type"] != "extra_forbidden":
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{path} is no plan: {where}: {said}; correct it, or name another file")
+    fields = list((_PARTS[inside[0]] if inside else document).model_fields)
+    raise UsageError(f"{path} is no plan: {where!r} is no key of it: {_meant(str(key), fields, [*place, *inside])}")
+
+
+def _meant(key: str, fields: Sequence[str], place: Sequence[Key]) -> str:
+    """What was meant by an unknown key: one of its place, or one of another place, where TOML's sections mislead."""
+    if place:
+        elsewhere = {name: f"{name}, before the first [section]" for name in Plan.model_fields}
+    else:
+        elsewhere = {name: f"{part}.{name}" for part, document in _PARTS.items() for name in document.model_fields}
+    if near := get_close_matches(key, fields, 1):
+        return f"did you mean {near[0]}?"
+    if near := get_close_matches(key, elsewhere, 1):
+        return f"did you mean {elsewhere[near[0]]}?"
+    return f"the keys there are {', '.join(fields)}"

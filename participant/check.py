@@ -1,0 +1,99 @@
+"""What `fedledger task check` does: one step of a task's training, before a round is at stake."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from ledger.errors import UsageError
+from ledger.plan import Plan, Training
+from ledger.plan_file import read_plan, update_bytes
+from participant.task import Task, hook
+from participant.tensors import difference
+from participant.trainer import Trainer, genesis
+
+WITHOUT_A_PLAN = Training(epochs=1, batch_size=32, learning_rate=0.01)
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A task that can answer rounds.
+
+    Attributes:
+        examples: How many the data has: the update's weight, before the plan's cap.
+        tensors: How many a round averages.
+        update_bytes: The most that an update has.
+        before: How good a new model is on the first batch, by the task's names.
+        after: And after one step on it.
+        step_seconds: How long the step takes.
+        epoch_seconds: How long an epoch takes, roughly.
+        round_seconds: And all epochs of a round.
+        notes: What may be meant so, and may not, a sentence each.
+    """
+
+    examples: int
+    tensors: int
+    update_bytes: int
+    before: dict[str, float]
+    after: dict[str, float]
+    step_seconds: float
+    epoch_seconds: float
+    round_seconds: float
+    notes: list[str]
+
+
+def check(task: Task, data: Path, plan_file: Path | None) -> Checked:
+    """Load the data, compare the model with the plan, and train one step on the first batch.
+
+    Args:
+        task: The task.
+        data: What ``--data`` names.
+        plan_file: The plan for its rounds; None to train as `WITHOUT_A_PLAN`.
+
+    Raises:
+        UsageError: If a site could not answer a round with it.
+    """
+    trainer = Trainer(task, data)
+    size = update_bytes(trainer.schema())
+    training = WITHOUT_A_PLAN
+    if plan_file is not None:
+        plan = read_plan(plan_file, lambda: genesis(task, SEED))
+        _fits(trainer, size, plan, plan_file)
+        training = plan.training
+    batch, once = training.batch_size, training.model_copy(update={"epochs": 1})
+    start = trainer.initial(SEED)
+    before = trainer.evaluate(start, batch)
+    with hook(task, "evaluate"):
+        for name, value in before.items():
+            if not math.isfinite(value):
+                raise UsageError(f"{name} is {value} before any training: look for empty or infinite values in {data}")
+    first = trainer.train(start, once, SEED, batch)  # torch loads much of itself in the first step
+    began = perf_counter()
+    trained = trainer.train(start, once, SEED, batch)
+    step = perf_counter() - began
+    with hook(task, "train"):
+        if all(trained[name].tobytes() == start[name].tobytes() for name in start):
+            raise UsageError("a step changes no tensor: give the optimizer the parameters, and a learning rate above 0")
+    after = trainer.evaluate(trained, batch)
+    notes = []
+    if any(trained[name].tobytes() != first[name].tobytes() for name in trained):
+        notes.append(
+            "the same step twice gave different tensors: something in it is left to chance, or to several threads"
+        )
+    if after.get("loss", 0.0) >= before.get("loss", math.inf):
+        notes.append("one step did not make the loss smaller: if an epoch does not either, lower the learning rate")
+    epoch = step * math.ceil(trainer.examples / batch)
+    return Checked(trainer.examples, len(start), size, before, after, step, epoch, epoch * training.epochs, notes)
+
+
+def _fits(trainer: Trainer, size: int, plan: Plan, file: Path) -> None:
+    if differs := difference(trainer.schema(), plan.tensors, str(file)):
+        raise UsageError(f"{differs}: correct one of them, or leave tensors out of the plan")
+    if size > plan.max_update_bytes:
+        raise UsageError(
+            f"an update has up to {size:,} bytes, max_update_bytes of {file} is {plan.max_update_bytes:,}: "
+            "raise it, or leave it out of the plan"
+        )

@@ -1,0 +1,137 @@
+"""``fedledger task``: write a task, check it before a round is at stake, and make the genesis model from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger.cli.connection import JSON, PATH
+from ledger.cli.output import document, facts
+
+if TYPE_CHECKING:
+    from participant.check import Checked
+
+FILE = click.argument("file", metavar="FILE", type=PATH)
+
+
+@click.group()
+def task() -> None:
+    """Write the task that a site trains, and try it out; no ledger is needed."""
+
+
+@task.command()
+@FILE
+def new(file: Path) -> None:
+    """Write an example of a task to FILE, to be changed: it trains on a CSV whose last column is the label.
+
+    Exit status: 0 written; 2 FILE is there already, or cannot be made.
+    """
+    example = Path(__file__).parents[1] / "example.py"
+    _write(file, example.read_bytes())
+    click.echo(f"Wrote {file}: put your model and data in, then: fedledger task check {file} --data PATH")
+
+
+@task.command()
+@FILE
+@click.option("--data", type=PATH, metavar="PATH", required=True, help="The site's data, as the task loads it.")
+@click.option("--plan", "plan_file", type=PATH, metavar="PLAN_FILE", help="The plan (TOML or JSON) that it is to fit.")
+@JSON
+def check(file: Path, data: Path, plan_file: Path | None, as_json: bool) -> None:
+    """Load the task in FILE and its data, train one step, and say what is wrong before a round is at stake.
+
+    It runs the file and trains on the first batch only: what is wrong with later examples does not show. Nothing is
+    kept or sent.
+
+    Exit status: 0 it can answer rounds; 2 something in task, data or plan is wrong.
+    """
+    with _torch():
+        from participant.check import check as checked
+        from participant.task import load_task
+    found = checked(load_task(file), data, plan_file)
+    if as_json:
+        from dataclasses import asdict
+
+        document(asdict(found))
+        return
+    facts(_told(found))
+    for note in found.notes:
+        click.echo(f"Note: {note}")
+    click.echo(f"{file} can answer rounds.")
+
+
+@task.command()
+@FILE
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="MODEL_FILE",
+    default=Path("model.safetensors"),
+    show_default=True,
+    help="What to write.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Same seed, same bytes, same torch."
+)
+def genesis(file: Path, out: Path, seed: int) -> None:
+    """Write a new model of the task in FILE, for `fedledger round genesis`.
+
+    Exit status: 0 written; 2 something in the task is wrong, or MODEL_FILE is there already or cannot be made.
+    """
+    from ledger.cid import cid_of
+
+    with _torch():
+        from participant.task import load_task
+        from participant.trainer import genesis as genesis_of
+    _check_absent(out)
+    blob = genesis_of(load_task(file), seed)
+    _write(out, blob)
+    facts([("model", out), ("bytes", f"{len(blob):,}"), ("cid", cid_of(blob))])
+    click.echo(f"The governor records it: fedledger round genesis {out}")
+
+
+def _told(found: Checked) -> Iterator[tuple[str, object]]:
+    yield "examples", f"{found.examples:,}"
+    yield "update", f"{found.tensors:,} tensors, at most {found.update_bytes:,} bytes"
+    for name, value in found.before.items():
+        yield name, f"{value:.4g} on the first batch, {found.after.get(name, float('nan')):.4g} after one step on it"
+    yield "a step", _time(found.step_seconds)
+    yield "an epoch", f"about {_time(found.epoch_seconds)}"
+    yield "a round", f"about {_time(found.round_seconds)} of training"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "less than 1 ms"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _check_absent(path: Path) -> None:
+    from ledger.errors import UsageError
+
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} is there already, and nothing is written over it: name another file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is no folder to write {path.name} into: name a file in one that is there")
+
+
+def _write(path: Path, content: bytes) -> None:
+    from ledger.storage.folder import replacing
+
+    _check_absent(path)
+    with replacing(path) as written:
+        written.write(content)
+
+
+@contextmanager
+def _torch() -> Iterator[None]:
+    """Around the imports of what needs torch."""
+    from ledger.errors import UsageError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"a task needs {error.name}, which is not installed: pip install 'fedledger[train]'") from None
