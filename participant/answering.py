@@ -29,7 +29,7 @@ from ledger.storage.folder import replacing
 from ledger.updates import Place
 from participant.outbox import Answer, Outbox
 from participant.site import make_update, read_plan
-from participant.training import Tensors
+from participant.tensors import Tensors
 
 
 class Trains(Protocol):

@@ -15,7 +15,7 @@ from ledger.plan import MAX_PLAN_BYTES, Plan, Training
 from ledger.storage import Blobs, Store
 from ledger.updates import Place, decode_model, decode_update, encode, update_header
 from participant.hospital import Hospital
-from participant.training import Tensors
+from participant.tensors import Tensors
 
 Train = Callable[[Tensors, Training], Tensors]
 """Local training: the base model's tensors and what the plan says of training in, the trained tensors out."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.connection import FILE, Connection, connected
+from ledger.cli.connection import Connection, connected
 from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
+from ledger.cli.options import FILE
 
 if TYPE_CHECKING:
     from ledger.aggregating import Plans
@@ -44,8 +45,9 @@ def aggregate(
 ) -> None:
     r"""Open rounds, wait, relay, fetch and verify updates, settle, publish: as many rounds as asked for.
 
-    What is on the chain decides what is done next: started again after it died, the same command goes on. A round that
-    is open already is settled first, whoever opened it. Where the plan asks for approvals, the next round waits for them.
+    What is on the chain decides what is done next: started again after it died, the same command goes on. A round
+    that is open already is settled first, whoever opened it. Where the plan asks for approvals, the next round waits
+    for them.
 
     \b
     Exit status:
@@ -60,8 +62,7 @@ def aggregate(
     from ledger.loop import alone, repeat, until_stopped
 
     follower, log = connection.follower, log_of(log_format)
-    view, account = follower.look(), connection.account
-    history = view.history
+    history, account = connection.history(), connection.account
     aggregator = Aggregator(follower.contract, connection.blobs, account)
     plans = _plans(connection, plan)
     if (member := history.member_by_account(account.address)) is None:

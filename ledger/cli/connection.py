@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from web3 import Web3
 
     from ledger.chain.contract import LedgerContract
+    from ledger.following import Follower, View
     from ledger.history import History
-    from ledger.receipts import Remembered, StateFolder
+    from ledger.receipts import StateFolder
     from ledger.storage import Store
 
 
@@ -67,52 +68,40 @@ class Connection:
 
         return now(self.web3)
 
-    @cached_property
+    @property
     def contract(self) -> LedgerContract:
         """The ledger, found at its address; whoever has it knows that its history extends what was seen before."""
+        return self.follower.contract
+
+    @cached_property
+    def follower(self) -> Follower:
+        """The member's view of the ledger, looked at once."""
         from ledger.chain.contract import LedgerContract
         from ledger.errors import UsageError
+        from ledger.following import Follower
 
         try:
             contract = LedgerContract.attach(self.web3, self.ledger)
         except UsageError:
             self.memory.compare(self.memory.seen(), [])  # a ledger that was there and is gone
             raise
-        self._look(contract)
-        return contract
+        follower = Follower(contract, self.memory, self.finality)
+        _warn_of_displaced(follower.look())
+        return follower
 
-    def history(self) -> History:
-        """The replayed history, as the node shows it now; the one place where commands get it.
+    def look(self) -> View:
+        """The ledger as the node shows it now; the one place where commands get its history.
 
         Raises:
             Forked: If it does not extend what this member has seen.
             Refused: If the node shows entries that the rules do not allow.
             ViolationError: If the entries that it shows are not those of the contract's head.
         """
-        return self._look(self.contract)[0]
+        return _warn_of_displaced(self.follower.look())
 
-    def entries(self) -> list[Remembered]:
-        """The entries of that history, each with the head after it; raises what `history` does."""
-        return self._look(self.contract)[1]
-
-    def _look(self, contract: LedgerContract) -> tuple[History, list[Remembered]]:
-        """Read the history, compare it with what is remembered, and remember what is new and final."""
-        from ledger.chain.node import final_block
-        from ledger.rules import replay
-
-        seen = self.memory.seen()  # before the node is asked: other commands of this member remember more meanwhile
-        latest = self.web3.eth.block_number
-        final = final_block(self.web3, self.finality, latest)
-        shown = contract.refolded()
-        self.memory.compare(seen, shown)
-        history = replay(contract.genesis, [entry for entry, _ in shown])
-        for lost in self.memory.remember(shown, final, latest):
-            click.echo(
-                f"Warning: entry {lost.entry.index} ({type(lost.entry.fact).__name__}), which this member recorded in "
-                f"block {lost.entry.block}, is not on the chain any more: record it again",
-                err=True,
-            )
-        return history, shown
+    def history(self) -> History:
+        """The replayed history of `look`."""
+        return self.look().history
 
     @cached_property
     def memory(self) -> StateFolder:
@@ -164,6 +153,16 @@ class Connection:
         if not sys.stdin.isatty():
             raise UsageError(f"nobody is there to confirm ({question}): say --yes, and know that it cannot be undone")
         click.confirm(f"{question} It cannot be undone.", abort=True, err=True)
+
+
+def _warn_of_displaced(view: View) -> View:
+    for lost in view.displaced:
+        click.echo(
+            f"Warning: entry {lost.entry.index} ({type(lost.entry.fact).__name__}), which this member recorded in "
+            f"block {lost.entry.block}, is not on the chain any more: record it again",
+            err=True,
+        )
+    return view
 
 
 def open_store(where: str, plain_http: bool) -> Store:

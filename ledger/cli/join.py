@@ -32,8 +32,8 @@ def join(connection: Connection, age_key: str | None, sign_only: bool) -> None:
     member = history.member_by_account(account.address)
     if member is None:
         raise UsageError(
-            f"{account.address} is not admitted yet: send the address to the governor, who runs `fedledger member admit "
-            f"{account.address} --name … --role …`, and join then"
+            f"{account.address} is not admitted yet: send the address to the governor, who admits it with `fedledger "
+            "member admit`, and join then"
         )
     age_key = age_key or own_age_key(connection.state_folder / "age.key")
     known = history.accounts[member.account]
@@ -51,13 +51,14 @@ def own_age_key(file: Path) -> str:
     """
     import pyrage
 
-    from ledger.cli.key import write_secret
+    from ledger.cli.files import create
     from ledger.errors import UsageError
 
     if not file.exists():
         identity = pyrage.x25519.Identity.generate()
         text = f"# public key: {identity.to_public()}\n{identity}\n"
-        write_secret(file, text.encode())
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create(file, text.encode(), 0o600, "join again, it is used as it is")
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     try:
         (line,) = lines

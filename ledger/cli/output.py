@@ -51,7 +51,7 @@ def entries_of(connection: Connection, receipt: TxReceipt) -> list[tuple[Entry, 
     from web3 import Web3
 
     transaction = Web3.to_hex(receipt["transactionHash"])
-    return [pair for pair in connection.entries() if pair[0].transaction == transaction]
+    return [pair for pair in connection.look().entries if pair[0].transaction == transaction]
 
 
 def document(content: Any) -> None:

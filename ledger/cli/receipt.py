@@ -83,7 +83,7 @@ def verify(connection: Connection, file: Path | None) -> None:
     from ledger.receipts import find_fork, read_receipts
 
     remembered = connection.memory.seen() if file is None else read_receipts(file)
-    history, shown = connection.history(), connection.entries()
+    history, shown = connection.history(), connection.look().entries
     if file is not None and (fork := find_fork(remembered, shown)):
         raise Forked(fork, file)
     if not remembered:

@@ -77,7 +77,7 @@ def open_(connection: Connection, file: Path, base: int | None) -> None:
     history = connection.history()
     base = history.latest_released if base is None else base
     plan = read_plan(file, partial(_model, connection, history, base))
-    _within_limits(connection, history.charter, plan, file)
+    within_limits(connection, history.charter, plan, file)
     number = history.latest_round + 1
     on = f"the model of round {base}" if base else "the genesis model"
     connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
@@ -174,7 +174,13 @@ def _model(connection: Connection, history: History, base: int) -> bytes:
     return connection.blobs.get(cid)
 
 
-def _within_limits(connection: Connection, charter: Cid, plan: Plan, file: Path) -> None:
+def within_limits(connection: Connection, charter: Cid, plan: Plan, file: Path) -> None:
+    """Whether a plan keeps to the limits of a charter.
+
+    Raises:
+        UsageError: If it does not.
+        UnavailableError: If the charter's limits cannot be read.
+    """
     from ledger.charter import limits_of
     from ledger.errors import UnavailableError, UsageError
 

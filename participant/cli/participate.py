@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from ledger.cli.connection import FILE, PATH, Connection, connected
+from ledger.cli.connection import Connection, connected
 from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
+from ledger.cli.options import FILE, PATH
 
 
 @click.command()
@@ -29,8 +30,8 @@ def participate(
 ) -> None:
     r"""Answer every round, until stopped: train on the records, store the update, post its hash.
 
-    What leaves the site is the update alone, by the plan and within the limits of the charter that was accepted. Started
-    again after it died, the same command goes on: no update is posted twice, and none is lost.
+    What leaves the site is the update alone, by the plan and within the limits of the charter that was accepted.
+    Started again after it died, the same command goes on: no update is posted twice, and none is lost.
 
     \b
     Exit status:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.connection import JSON, PATH
+from ledger.cli.options import JSON, PATH
 from ledger.cli.output import document, facts
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from ledger.history import History
 from tests.cli import AGE_KEY, Cli
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTHING: Mapping[str, str] = {}
 FEDLEDGER = str(Path(sys.executable).with_name("fedledger"))
 WITHIN = 120.0
 """Seconds in which something that must happen happens, on a slow machine."""
@@ -107,7 +108,7 @@ class Consortium:
             cli.ok(name, "join", "--age-key", AGE_KEY)
         cli.file("task.py", TASK)
         for number, site in enumerate(self.sites):
-            rows = [(x + number, x * 0.5, x * 2.0 + number) for x in range(8)]
+            rows = [(x / 8, (x * 3 + number) % 8 / 8, float(x > 3)) for x in range(8)]
             cli.file(f"{site}.csv", "".join(f"{a},{b},{c}\n" for a, b, c in rows))
         model = cli.path("genesis.safetensors")
         self.run("nobody", "task", "genesis", str(cli.path("task.py")), "--out", str(model))
@@ -125,7 +126,7 @@ class Consortium:
         *arguments: str,
         killed: tuple[str, str, int] | None = None,
         skew: float = 0,
-        **environment: str,
+        environment: Mapping[str, str] = NOTHING,
     ) -> Process:
         """Start a command as a party.
 
@@ -150,24 +151,27 @@ class Consortium:
         self.processes.append(Process(party, popen, log))
         return self.processes[-1]
 
-    def run(self, party: str, *arguments: str, **environment: str) -> str:
+    def run(self, party: str, *arguments: str) -> str:
         """Run a command that must end with 0; what it says."""
-        process = self.start(party, *arguments, **environment)
+        process = self.start(party, *arguments)
         assert process.wait() == 0, process.said
         return process.said
 
     def participate(
-        self, site: str, *more: str, killed: tuple[str, str, int] | None = None, skew: float = 0, **env: str
+        self,
+        site: str,
+        *more: str,
+        killed: tuple[str, str, int] | None = None,
+        skew: float = 0,
+        environment: Mapping[str, str] = NOTHING,
     ) -> Process:
         task, data = self.cli.path("task.py"), self.cli.path(f"{site}.csv")
         arguments = ["participate", "--task", str(task), "--data", str(data), "--poll", "0.2", "--yes", *more]
-        return self.start(site, *arguments, killed=killed, skew=skew, **env)
+        return self.start(site, *arguments, killed=killed, skew=skew, environment=environment)
 
-    def aggregate(
-        self, *more: str, party: str = "aggregator", killed: tuple[str, str, int] | None = None, **env: str
-    ) -> Process:
+    def aggregate(self, *more: str, party: str = "aggregator", killed: tuple[str, str, int] | None = None) -> Process:
         arguments = ["aggregate", "--plan", str(self.cli.path("plan.toml")), "--poll", "0.2", "--yes", *more]
-        return self.start(party, *arguments, killed=killed, **env)
+        return self.start(party, *arguments, killed=killed)
 
     @contextmanager
     def stopping(self) -> Iterator[None]:

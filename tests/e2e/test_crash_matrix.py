@@ -1,7 +1,7 @@
 """Whatever a process was doing when it died, the same command goes on: nothing is posted twice, nothing is lost.
 
-Participant and aggregator are killed (SIGKILL) before and after each thing that lasts, on a real chain and with real IPFS,
-and started again. The history audits clean, and the model has the bytes that it has when nobody dies.
+Participant and aggregator are killed (SIGKILL) before and after each thing that lasts, on a real chain and with real
+IPFS, and started again. The history audits clean, and the model has the bytes that it has when nobody dies.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ledger.storage.ipfs import IpfsStore
 
 from ledger.aggregator import Aggregator
 from ledger.chain.contract import LedgerContract
 from ledger.cid import Cid
 from ledger.facts import RoundSettled
 from ledger.plan import MAX_PLAN_BYTES, Plan
-from ledger.storage.ipfs import IpfsStore
 from ledger.updates import Place, decode_model, encode, update_header
 from tests.anvil import Anvil
 from tests.cli import Cli
@@ -140,11 +140,10 @@ def aggregated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
     """Round 1, which `aggregate` opens and settles, and is killed, and started again; the settled model."""
     before = stage.sent("aggregator")
     process = stage.consortium.aggregate(killed=killed)
-    died = False
-    posted = False
-    while process.runs or not process.popen.returncode == 0:
+    died = posted = False
+    while process.runs or process.popen.returncode != 0:
         if not process.runs:
-            assert killed and not died and process.wait() == -9, process.said
+            assert (process.wait(), died) == (-9 if killed else 0, False), process.said
             died = True
             process = stage.consortium.aggregate()
         history = stage.contract.history()

@@ -141,7 +141,7 @@ def test_two_processes_with_one_key_on_two_machines_post_one_update(consortium: 
     elsewhere = Path(shutil.copytree(consortium.cli.state / "site 1", tmp_path / "elsewhere"))
     both = [
         consortium.participate("site 1", "--once"),
-        consortium.participate("site 1", "--once", FEDLEDGER_STATE=str(elsewhere)),
+        consortium.participate("site 1", "--once", environment={"FEDLEDGER_STATE": str(elsewhere)}),
         consortium.participate("site 2", "--once"),
     ]
     aggregator = consortium.aggregate()
