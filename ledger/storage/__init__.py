@@ -42,6 +42,7 @@ class Blobs(Protocol):
 
         Raises:
             BlobMissingError: If it is not there; also where a part of it turns out to be missing.
+            UnavailableError: If the store cannot be reached, so that nothing is known of the blob; so with each call.
         """
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
@@ -73,7 +74,29 @@ class Store(Blobs, Protocol):
     """Blobs by CID, to be read and kept."""
 
     def put(self, blob: bytes) -> Cid:
-        """Keep a blob and return its CID, computed from its bytes."""
+        """Keep a blob and return its CID, computed from its bytes; one that is there already is kept as it is.
+
+        Raises:
+            UnavailableError: If this store cannot keep it, or cannot be reached.
+        """
+
+    def copy(self, cid: Cid, source: Blobs) -> None:
+        """Keep a blob that another store has, leaf by leaf, verified on the way; one that is there already stays.
+
+        Raises:
+            BlobMissingError: If `source` does not have it.
+            BlobMismatchedError: If what `source` has is something else.
+            UnavailableError: If this store cannot keep it, or one of the two cannot be reached.
+        """
+
+    def pin(self, cid: Cid) -> None:
+        """Have a blob here from now on: fetched if need be from wherever this store gets blobs, verified, and kept.
+
+        Raises:
+            BlobMissingError: If it is not there, nor to be had.
+            BlobMismatchedError: If what is there is something else.
+            UnavailableError: If this store cannot keep it, or cannot be reached.
+        """
 
 
 def read(blob: Blob, cid: Cid, limit: int | None) -> bytes:
@@ -99,6 +122,20 @@ def chunks_of(blob: Blob, cid: Cid) -> Iterator[bytes]:
     """
     for number in range(_leaves(blob, cid)):
         yield bytes(blob.leaf(number, bytearray(CHUNK)))
+
+
+def verified_chunks(blob: Blob, cid: Cid) -> Iterator[bytes]:
+    """The bytes of an open blob, leaf by leaf, for readers that undo what they did with them if this ends in an error.
+
+    Raises:
+        BlobMismatchedError: At its end, if they are not what `cid` names.
+    """
+    leaves = []
+    for chunk in chunks_of(blob, cid):
+        leaves.append(leaf(chunk))
+        yield chunk
+    if tree(leaves)[-1].cid != cid:
+        raise BlobMismatchedError(cid)
 
 
 def _leaves(blob: Blob, cid: Cid) -> int:

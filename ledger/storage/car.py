@@ -9,10 +9,9 @@ root and the folder's files first, so that what is left of a file that was cut s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from ledger.cid import CHUNK, Bytes, Cid, Node, directory, leaf, tree, varint
 from ledger.errors import BlobMismatchedError, BlobMissingError
@@ -22,8 +21,14 @@ from ledger.storage.folder import replacing, shard
 BLOBS = "blobs"
 CID_SIZE = 36
 
-# {"roots": [CID], "version": 1} in DAG-CBOR, before and after the CID's digest; it has no other form
-HEADER = (b"\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00\x01\x70\x12\x20", b"\x67version\x01")
+_BEFORE, _AFTER = b"\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00", b"\x67version\x01"
+HEADER_SIZE = len(_BEFORE) + CID_SIZE + len(_AFTER)
+DIGEST = slice(len(_BEFORE) + CID_SIZE - 32, len(_BEFORE) + CID_SIZE)  # of the root's CID, in the header
+
+
+def header(root: Cid) -> bytes:
+    """``{"roots": [root], "version": 1}`` in DAG-CBOR, after its length; it has no other form."""
+    return _BEFORE + bytes(root) + _AFTER
 
 
 @dataclass(frozen=True)
@@ -70,19 +75,44 @@ def write_car(path: Path, files: Mapping[str, bytes], blobs: Iterable[Cid], stor
             shards.setdefault(shard(cid), {})[str(cid)] = node
     directories = {name: directory(nodes) for name, nodes in sorted(shards.items())}
     top = directory(directories)
-    root = directory({BLOBS: top} | {name: _root(_cut(file)) for name, file in files.items()})
+    root = directory({BLOBS: top} | {name: _root(cut(file)) for name, file in files.items()})
     with replacing(path) as file:
-        writer = _Writer(file, root.cid)
-        writer.block(root.cid, root.block)
-        for name in sorted(files):
-            writer.blob(_cut(files[name]))
-        for node in (top, *directories.values()):
-            writer.block(node.cid, node.block)
-        for name in directories:
-            for node in shards[name].values():
-                if writer.blob(_read(node.cid, store)) != node.cid:
-                    raise BlobMismatchedError(node.cid)
+        file.writelines(_bundle(root, files, [top, *directories.values()], shards, store))
     return Written(root.cid, tuple(missing), tuple(mismatched))
+
+
+def _bundle(
+    root: Node,
+    files: Mapping[str, bytes],
+    directories: list[Node],
+    shards: Mapping[str, Mapping[str, Node]],
+    store: Blobs,
+) -> Iterator[Bytes]:
+    sections = _Sections()
+    yield header(root.cid)
+    yield from sections.block(root.cid, root.block)
+    for name in sorted(files):
+        yield from sections.blob(cut(files[name]))
+    for node in directories:
+        yield from sections.block(node.cid, node.block)
+    for name in sorted(shards):
+        for node in shards[name].values():
+            yield from _verified(sections, node.cid, _read(node.cid, store))
+
+
+def car_of(cid: Cid, chunks: Iterable[Bytes]) -> Iterator[Bytes]:
+    """A CAR file of one blob, whose root is the blob's, in pieces of at most ``CHUNK`` bytes.
+
+    Raises:
+        BlobMismatchedError: At its end, if the chunks are not what `cid` names.
+    """
+    yield header(cid)
+    yield from _verified(_Sections(), cid, chunks)
+
+
+def _verified(sections: _Sections, cid: Cid, chunks: Iterable[Bytes]) -> Iterator[Bytes]:
+    if (yield from sections.blob(chunks)) != cid:
+        raise BlobMismatchedError(cid)
 
 
 def _plan(cid: Cid, store: Blobs) -> Node:
@@ -102,32 +132,31 @@ def _read(cid: Cid, store: Blobs) -> Iterator[bytes]:
         yield from chunks_of(blob, cid)
 
 
-def _cut(file: bytes) -> Iterator[memoryview]:
+def cut(file: bytes) -> Iterator[memoryview]:
+    """What is in memory, leaf by leaf."""
     return (memoryview(file)[at : at + CHUNK] for at in range(0, max(1, len(file)), CHUNK))
 
 
-class _Writer:
-    """A CAR file that is being written; no block stands in it twice."""
+class _Sections:
+    """The sections of a CAR file that is being written; no block stands in it twice."""
 
-    def __init__(self, file: BinaryIO, root: Cid) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._written: set[Cid] = set()
-        file.write(HEADER[0] + root.digest + HEADER[1])
 
-    def block(self, cid: Cid, data: Bytes) -> None:
+    def block(self, cid: Cid, data: Bytes) -> Iterator[Bytes]:
         if cid not in self._written:
             self._written.add(cid)
-            self._file.write(varint(CID_SIZE + len(data)) + bytes(cid))
-            self._file.write(data)
+            yield varint(CID_SIZE + len(data)) + bytes(cid)
+            yield data
 
-    def blob(self, chunks: Iterable[Bytes]) -> Cid:
-        """Write leaf by leaf, then the tree above; returns its root."""
+    def blob(self, chunks: Iterable[Bytes]) -> Generator[Bytes, None, Cid]:
+        """Leaf by leaf, then the tree above; returns its root."""
         leaves = []
         for chunk in chunks:
             leaves.append(leaf(chunk))
-            self.block(leaves[-1].cid, chunk)
+            yield from self.block(leaves[-1].cid, chunk)
         nodes = tree(leaves)
         for node in nodes:
             if node.block:
-                self.block(node.cid, node.block)
+                yield from self.block(node.cid, node.block)
         return nodes[-1].cid

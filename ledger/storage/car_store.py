@@ -9,28 +9,22 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
-from ledger.cid import CHUNK, DAG_PB, MAX_LINKS, RAW, Cid, Node, leaf, parent
+from ledger.cid import DAG_PB, Cid
 from ledger.errors import (
-    BlobMismatchedError,
     BlobMissingError,
-    BlobTooLargeError,
     FedledgerError,
     UnavailableError,
     UsageError,
     ViolationError,
 )
-from ledger.storage import read
-from ledger.storage.car import BLOBS, CID_SIZE, HEADER
-from ledger.storage.dag_pb import read_directory, read_file_node, read_varint
+from ledger.storage.block_tree import MAX_BLOCK, TreeBlob
+from ledger.storage.car import BLOBS, CID_SIZE, DIGEST, HEADER_SIZE, header
+from ledger.storage.dag_pb import read_directory, read_varint
 from ledger.storage.folder import open_regular, read_into
 
-HEADER_SIZE = len(HEADER[0]) + 32 + len(HEADER[1])
-MAX_SECTION = (2 << 20) + 128  # the largest block that IPFS nodes exchange, with its CID
-NODES_KEPT = 16  # of a tree that is being read, each with at most 1,024 links
+MAX_SECTION = MAX_BLOCK + 128  # with its CID
 
 
 class CarStore:
@@ -87,22 +81,19 @@ class CarStore:
             raise kind(f"{name} in {self.path}: {error}") from None
 
     @contextmanager
-    def open(self, cid: Cid) -> Iterator[_CarBlob]:
+    def open(self, cid: Cid) -> Iterator[TreeBlob]:
         """See `Blobs.open`."""
         try:
             file = open_regular(self.path)
         except OSError as error:
             raise BlobMissingError(cid, str(error.strerror)) from None
         with file:
-            yield _CarBlob(self, file.fileno(), cid)
+            yield TreeBlob(cid, _CarBlocks(self, file.fileno(), cid))
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
         """See `Blobs.get`."""
         with self.open(cid) as blob:
-            if limit is not None and blob.size > limit:
-                blob.verify()
-                raise BlobTooLargeError(cid, blob.size, limit)
-            return read(blob, cid, limit)
+            return blob.get(limit)
 
     def verify(self, cid: Cid) -> None:
         """See `Blobs.verify`."""
@@ -118,11 +109,12 @@ class CarStore:
             return None
 
     def _root(self, descriptor: int) -> Cid:
-        before, after = HEADER
-        header = os.pread(descriptor, HEADER_SIZE, 0)
-        if len(header) < HEADER_SIZE or not header.startswith(before) or not header.endswith(after):
-            raise self._no_bundle("it does not start like a CAR file of version 1 with one root")
-        return Cid(header[len(before) : -len(after)], DAG_PB)
+        start = os.pread(descriptor, HEADER_SIZE, 0)
+        if len(start) == HEADER_SIZE:
+            root = Cid(start[DIGEST], DAG_PB)
+            if start == header(root):
+                return root
+        raise self._no_bundle("it does not start like a CAR file of version 1 with one root")
 
     def _no_bundle(self, why: str) -> UsageError:
         return UsageError(f"{self.path} is no bundle ({why}): give the file that an export wrote")
@@ -141,71 +133,24 @@ class CarStore:
         return os.pread(descriptor, size, start)
 
 
-class _CarBlob:
-    """A blob in a bundle. A node of its tree is hashed before it is used; leaves are for the reader to hash."""
+class _CarBlocks:
+    """The blocks of a blob in a bundle; see `Blocks`."""
 
-    def __init__(self, store: CarStore, descriptor: int, cid: Cid) -> None:
-        self._store, self._descriptor, self._cid = store, descriptor, cid
-        self._children = lru_cache(NODES_KEPT)(lambda node: self._node(node)[1])
-        self._depth = 0
-        if cid.codec == RAW:
-            _, self.size = store._find(cid, cid)
-        else:
-            self.size, _ = self._node(cid)
-            while CHUNK * MAX_LINKS**self._depth < self.size:
-                self._depth += 1
+    def __init__(self, store: CarStore, descriptor: int, blob: Cid) -> None:
+        self._store, self._descriptor, self._blob = store, descriptor, blob
 
-    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
-        """See `Blob.leaf`."""
-        cid = self._cid
-        for level in reversed(range(self._depth)):
-            children, at = self._children(cid), number // MAX_LINKS**level % MAX_LINKS
-            if at >= len(children):
-                raise BlobMismatchedError(self._cid)
-            cid = children[at]
-        start, size = self._store._find(cid, self._cid)
-        if size != min(CHUNK, self.size - number * CHUNK):
-            raise BlobMismatchedError(self._cid)
-        return read_into(self._descriptor, start, size, into, self._cid)
+    def size(self, cid: Cid) -> int:
+        """See `Blocks.size`."""
+        return self._store._find(cid, self._blob)[1]
 
-    def verify(self) -> None:
-        """See `Blobs.verify`.
+    def block(self, cid: Cid) -> bytes:
+        """See `Blocks.block`."""
+        return self._store._read(self._descriptor, cid, self._blob)
 
-        Few blocks can make a tree of any size: each is hashed once, however often the tree names it.
-        """
-        if (self._cid.codec == RAW) != (self.size <= CHUNK):
-            raise BlobMismatchedError(self._cid)
-        self._rebuild(self._cid, self._depth, {})
-
-    def _rebuild(self, cid: Cid, depth: int, known: dict[tuple[Cid, int], Node]) -> Node:
-        if (cid, depth) not in known:
-            if depth == 0:
-                node = leaf(self._data(cid))
-            else:
-                children = [self._rebuild(child, depth - 1, known) for child in self._children(cid)]
-                full = CHUNK * MAX_LINKS ** (depth - 1)
-                if any(child.file_size != full for child in children[:-1]) or not 0 < children[-1].file_size <= full:
-                    raise BlobMismatchedError(self._cid)
-                node = parent(children)
-            if node.cid != cid:
-                raise BlobMismatchedError(self._cid)
-            known[cid, depth] = replace(node, block=b"")
-        return known[cid, depth]
-
-    def _node(self, cid: Cid) -> tuple[int, list[Cid]]:
-        block = self._data(cid)
-        if hashlib.sha256(block).digest() != cid.digest:
-            raise BlobMismatchedError(self._cid)
-        try:
-            size, children = read_file_node(block)
-        except ValueError:
-            raise BlobMismatchedError(self._cid) from None
-        if not 0 < len(children) <= MAX_LINKS:
-            raise BlobMismatchedError(self._cid)
-        return size, children
-
-    def _data(self, cid: Cid) -> bytes:
-        return self._store._read(self._descriptor, cid, self._cid)
+    def leaf(self, cid: Cid, room: memoryview) -> int:
+        """See `Blocks.leaf`."""
+        start, size = self._store._find(cid, self._blob)
+        return size if size != len(room) else len(read_into(self._descriptor, start, size, room, self._blob))
 
 
 def _index(descriptor: int) -> tuple[dict[bytes, tuple[int, int]], str | None]:

@@ -6,15 +6,15 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ledger.cid import CHUNK, Cid, cid_of
-from ledger.errors import BlobMissingError
-from ledger.storage import Blob, read, verify
+from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
+from ledger.storage import Blob, Blobs, read, verified_chunks, verify
 
 
 class FolderStore:
@@ -24,12 +24,21 @@ class FolderStore:
         self.folder = folder
 
     def put(self, blob: bytes) -> Cid:
-        """Keep a blob; a damaged file of the same name is replaced."""
+        """See `Store.put`; a damaged file of the same name is replaced."""
         cid = cid_of(blob)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / str(cid)) as file:
-            file.write(blob)
+        if not self._is_kept(cid):
+            self._keep(cid, [blob])
         return cid
+
+    def copy(self, cid: Cid, source: Blobs) -> None:
+        """See `Store.copy`; a damaged file of the same name is replaced."""
+        if not self._is_kept(cid):
+            with source.open(cid) as blob:
+                self._keep(cid, verified_chunks(blob, cid))
+
+    def pin(self, cid: Cid) -> None:
+        """See `Store.pin`: a folder gets blobs from nowhere, so that it has this one, or not."""
+        self.verify(cid)
 
     @contextmanager
     def open(self, cid: Cid) -> Iterator[Blob]:
@@ -57,6 +66,24 @@ class FolderStore:
             return self.path(cid).stat().st_size
         except OSError:
             return None
+
+    def _is_kept(self, cid: Cid) -> bool:
+        try:
+            self.verify(cid)
+        except (BlobMissingError, BlobMismatchedError):
+            return False
+        return True
+
+    def _keep(self, cid: Cid, chunks: Iterable[bytes]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / str(cid)) as file:
+                file.writelines(chunks)
+        except OSError as error:
+            raise UnavailableError(
+                f"the folder {self.folder} cannot keep the blob {cid} ({error.strerror}): "
+                "make room there, make it a folder that can be written to, or name another"
+            ) from None
 
     def path(self, cid: Cid) -> Path:
         """The blob's file, where it is or where `put` keeps it: a folder taken out of a bundle is sharded."""
