@@ -2,8 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
 
 import pytest
 from eth_abi.abi import encode
@@ -145,12 +144,6 @@ def test_a_call_that_was_overtaken_between_estimate_and_block_says_by_what(
     assert sorted(map(str, said)) == ["None", "round 1 is still open: settle or abort it first"]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://localhost", ""])
-def test_an_address_that_is_no_nodes_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="a node's address is http"):
-        connect(url)
-
-
 def test_a_node_that_does_not_answer_is_unavailable() -> None:
     with Anvil() as node:
         web3 = connect(node.url)
@@ -158,26 +151,3 @@ def test_a_node_that_does_not_answer_is_unavailable() -> None:
         node.stop()
         with pytest.raises(UnavailableError, match=r"^the node at http://.* does not answer \(Connection refused\): "):
             assert web3.eth.chain_id
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "said"),
-    [
-        (200, b"<html>Welcome", "is no chain's node"),
-        (200, b"[1]", "is no chain's node"),
-        (503, b"", r"does not answer \(503 Service Unavailable\)"),
-    ],
-)
-def test_a_server_that_is_no_node_is_unavailable(status: int, body: bytes, said: str) -> None:
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        log_message: Callable[..., None] = lambda *_: None
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(UnavailableError, match=said):
-            assert connect(f"http://127.0.0.1:{server.server_port}").eth.chain_id
