@@ -30,6 +30,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds
 _BUSY_STATUS = {429, 502, 503, 504}
 _BUSY = re.compile("rate.?limit|too many requests|request rate|requests? per second|compute units|throttl", re.I)
 _LIMIT_EXCEEDED = -32005
+_TOO_LARGE = re.compile("gas|range|results|logs|size|response", re.I)
 
 # Asked to debug, urllib3 tells every request's path, where a key may stand.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
@@ -203,9 +204,10 @@ def _is_busy(method: RPCEndpoint, answer: RPCResponse) -> bool:
     error = answer.get("error")
     if not isinstance(error, dict):
         return False
-    # The same code tells of too many logs, and asking for those again does not help.
-    limited = error.get("code") == _LIMIT_EXCEEDED and method != "eth_getLogs"
-    return limited or error.get("code") == 429 or bool(_BUSY.search(str(error.get("message"))))
+    code, said = error.get("code"), str(error.get("message"))
+    # The same code tells of a question that is too large, and asking that again does not help.
+    limited = code == _LIMIT_EXCEEDED and method != "eth_getLogs" and not _TOO_LARGE.search(said)
+    return limited or code == 429 or bool(_BUSY.search(said))
 
 
 def _passes(error: RequestException) -> bool:

@@ -9,12 +9,14 @@ from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from web3 import Web3
+from web3.exceptions import Web3RPCError
 
 from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.chain.embedded import EmbeddedChain
 from ledger.chain.node import connect
-from ledger.chain.refusals import refusal
+from ledger.chain.refusals import CHEAP, HELD, USED, explained, refusal
 from ledger.chain.sentences import SENTENCES, moment
 from ledger.cid import cid_of
 from ledger.errors import Refused, UnavailableError, UsageError
@@ -80,6 +82,83 @@ def test_a_moment_is_told_as_people_tell_it(time: int, now: int | None, said: st
 def test_what_is_no_error_of_the_contract_is_no_refusal() -> None:
     assert refusal(b"\x01\x02\x03\x04", None) is None
     assert refusal(b"", None) is None
+
+
+# What nodes answer to a transaction that they do not take, in their own words.
+WORDS = {
+    "the node has it": (
+        HELD,
+        [
+            "already known",  # geth
+            "ALREADY_EXISTS: already known",  # Erigon
+            "INTERNAL_ERROR: existing tx with same hash",
+            "could not replace existing tx",
+            "Known transaction",  # Besu
+            "Replacement transaction underpriced",
+            "AlreadyKnown",  # Nethermind
+            "ReplacementNotAllowed",
+            "transaction already imported",  # anvil
+            "replacement transaction underpriced",
+            "insufficient gas price to replace existing transaction",  # Reth
+        ],
+    ),
+    "its nonce is used": (
+        USED,
+        [
+            "nonce too low: next nonce 5, tx nonce 4",
+            "NONCE_TOO_LOW: nonce too low",
+            "Nonce too low",
+            "OldNonce, Current nonce: 5, nonce of rejected tx: 4",
+            "OwnNonceAlreadyUsed",
+            "Transaction nonce is too low. Try incrementing the nonce.",
+            "Invalid transaction nonce: Expected 1, but got 0",  # eth-tester
+        ],
+    ),
+    "it pays too little": (
+        CHEAP,
+        [
+            "transaction underpriced: gas tip cap 0, minimum needed 1",
+            "max fee per gas less than block base fee: address 0x…, maxFeePerGas: 1, baseFee: 7",
+            "FEE_TOO_LOW: fee too low",
+            "Gas price below configured minimum gas price",
+            "Gas price below current base fee",
+            "FeeTooLow, MaxFeePerGas too low",
+            "FeeTooLowToCompete",
+            "Sender's max fee per gas (1) is lower than block's base fee per gas (670189612)",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("meaning", "words"), [(meaning, words) for meaning, (_, table) in WORDS.items() for words in table]
+)
+def test_what_nodes_say_of_a_transaction_means_one_thing(meaning: str, words: str) -> None:
+    means = [other for other, (pattern, _) in WORDS.items() if pattern.search(words)]
+    assert means[0] == meaning, "that the node has it comes first: its words tell of a low fee, too"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        *((words, "took its place: look what it was") for key in list(WORDS)[:2] for words in WORDS[key][1]),
+        *((words, "the node finds the fee too low") for words in WORDS["it pays too little"][1]),
+        ("NonceGap, Future nonce. Expected nonce: 5", "took its place"),
+        ("Transaction nonce is too distant from current sender nonce", "took its place"),
+        ("insufficient funds for gas * price + value: balance 0", "has too little ether"),
+        ("InsufficientFunds, Balance is zero, cannot pay gas", "has too little ether"),
+        ("Upfront cost exceeds account balance", "has too little ether"),
+        ("exceeds block gas limit", "more gas than the chain's blocks have"),
+        ("Transaction gas limit exceeds block gas limit", "more gas than the chain's blocks have"),
+        ("GasLimitExceeded, Gas limit: 1", "more gas than the chain's blocks have"),
+        ("nobody has ever said this", "the node did not take the call (nobody has ever said this)"),
+    ],
+)
+def test_what_nodes_say_becomes_a_sentence(words: str, said: str) -> None:
+    error = Web3RPCError(words, rpc_response={"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": words}})
+    explanation = explained(error, Web3(), "0x" + "ab" * 20)
+    assert explanation is not None
+    assert said in str(explanation)
 
 
 # ------------------------------------------------------------------------------------- a real node
