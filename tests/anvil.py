@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,9 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from web3 import Web3
+from web3.types import RPCEndpoint, RPCResponse
+
+from ledger.chain.node import Node
 
 PACKAGES = Path(__file__).resolve().parent.parent / "scripts" / "tools" / "node_modules" / "@foundry-rs"
 STARTS_WITHIN = 20.0
@@ -46,8 +50,7 @@ class Anvil:
             "--port",
             str(port),
             "--silent",
-            "--hardfork",
-            "prague",
+            *([] if "--hardfork" in options else ["--hardfork", "prague"]),
             *options,
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,8 +82,14 @@ class Anvil:
 
     def account(self, name: str) -> LocalAccount:
         """The account of that name, with ether."""
-        account: LocalAccount = Account.from_key(keccak(name.encode()))
+        account = self.key(name)
         self.fund(account.address)
+        return account
+
+    @staticmethod
+    def key(name: str) -> LocalAccount:
+        """The account of that name, with what it has."""
+        account: LocalAccount = Account.from_key(keccak(name.encode()))
         return account
 
     def fund(self, account: str, ether: int = 100) -> None:
@@ -91,6 +100,23 @@ class Anvil:
         """Let time pass, and make a block."""
         self.rpc("evm_increaseTime", seconds)
         self.rpc("evm_mine")
+
+    def mining(self, on: bool) -> None:
+        """Whether every transaction has a block at once; else they wait for `mine`."""
+        self.rpc("evm_setAutomine", on)
+
+    def mine(self, blocks: int = 1) -> None:
+        """Make blocks."""
+        self.rpc("anvil_mine", hex(blocks))
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The transactions that wait for a block, each sender's by nonce."""
+        senders = self.rpc("txpool_content")["pending"].values()
+        return [one for nonces in senders for _, one in sorted(nonces.items(), key=lambda item: int(item[0]))]
+
+    def reorganize(self, depth: int) -> None:
+        """Take so many blocks back, with their transactions, and make as many empty ones."""
+        self.rpc("anvil_reorg", depth, [])
 
     def next_time(self) -> int:
         """The time that the next block can have at the earliest."""
@@ -115,3 +141,19 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+Bend = Callable[[str, Any, Callable[[], Any]], Any]
+"""Given a method, its parameters, and the question to the node: the node's answer as it arrives."""
+
+
+class Bent(Node):
+    """The way to a real node, on which questions and answers get lost, late or changed."""
+
+    def __init__(self, url: str, bend: Bend) -> None:
+        super().__init__(url)
+        self._bend = bend
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        answer: RPCResponse = self._bend(method, params, lambda: super(Bent, self).make_request(method, params))
+        return answer

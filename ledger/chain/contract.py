@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
-from web3.contract.contract import Contract, ContractConstructor, ContractFunction
+from web3.contract.contract import Contract
 from web3.types import TxReceipt
 
 from ledger.chain.artifact import artifact
-from ledger.chain.refusals import explained
+from ledger.chain.sending import PLAIN, Sending, send
 from ledger.chain.signing import SignedAcceptance, SignedUpdate
 from ledger.cid import Cid
 from ledger.entries import (
@@ -26,7 +26,7 @@ from ledger.entries import (
     fact_of,
     name_bytes,
 )
-from ledger.errors import FedledgerError, UnavailableError, UsageError, ViolationError
+from ledger.errors import UsageError, ViolationError
 from ledger.facts import AbortReason, Address, ErasureReason, Role
 from ledger.history import History
 from ledger.rules import replay
@@ -55,31 +55,33 @@ class LedgerContract:
         address: The contract's address.
         genesis: What its first head binds.
         deployed: The block that deployed it; its entries come later.
+        sending: How its calls are sent.
     """
 
     web3: Web3
     address: ChecksumAddress
     genesis: Genesis
     deployed: int
+    sending: Sending = PLAIN
     _entries: list[Entry] = field(default_factory=list, init=False, repr=False)
     _read: int = field(default=0, init=False, repr=False)  # the last block whose entries are in `_entries`
 
     @classmethod
-    def deploy(cls, web3: Web3, governor: LocalAccount, charter: Cid) -> LedgerContract:
+    def deploy(cls, web3: Web3, governor: LocalAccount, charter: Cid, sending: Sending = PLAIN) -> LedgerContract:
         """Deploy a new ledger; the account that pays is its governor."""
         chain_id = web3.eth.chain_id
         if chain_id >= MAX_CHAIN_ID:
             raise UsageError(f"chain id {chain_id} is too large to be written in JSON: deploy on another chain")
         contract = web3.eth.contract(abi=artifact().abi, bytecode=artifact().bytecode)
-        receipt = _send(web3, governor, contract.constructor(_words(charter)))
+        receipt = send(web3, governor, contract.constructor(_words(charter)), sending)
         address = receipt["contractAddress"]
         if address is None:
             raise RuntimeError("the node's receipt of a deployment names no contract")
         genesis = Genesis(chain_id, _lower(address), _lower(governor.address), charter)
-        return cls(web3, address, genesis, receipt["blockNumber"])
+        return cls(web3, address, genesis, receipt["blockNumber"], sending)
 
     @classmethod
-    def attach(cls, web3: Web3, address: str) -> LedgerContract:
+    def attach(cls, web3: Web3, address: str, sending: Sending = PLAIN) -> LedgerContract:
         """The ledger at an address.
 
         Raises:
@@ -95,7 +97,7 @@ class LedgerContract:
         contract = web3.eth.contract(address=at, abi=artifact().abi, decode_tuples=True)
         governor, charter, deployed = contract.functions.genesis().call()
         genesis = Genesis(web3.eth.chain_id, _lower(at), _lower(governor), Cid(charter.digest, charter.codec))
-        return cls(web3, at, genesis, deployed)
+        return cls(web3, at, genesis, deployed, sending)
 
     # ------------------------------------------------------------------ calls
 
@@ -185,7 +187,7 @@ class LedgerContract:
         return self._call(sender, "erase", round_, member, digest, int(reason))
 
     def _call(self, account: LocalAccount, function: str, *arguments: Any) -> TxReceipt:
-        return _send(self.web3, account, getattr(self._contract.functions, function)(*arguments))
+        return send(self.web3, account, getattr(self._contract.functions, function)(*arguments), self.sending)
 
     # ---------------------------------------------------------------- reading
 
@@ -254,42 +256,6 @@ class LedgerContract:
     @cached_property
     def _contract(self) -> Contract:
         return self.web3.eth.contract(address=self.address, abi=artifact().abi, decode_tuples=True)
-
-
-def _send(web3: Web3, account: LocalAccount, call: ContractFunction | ContractConstructor) -> TxReceipt:
-    """Sign a call with the account's own key, send it, and wait until it is recorded.
-
-    Raises:
-        Refused: If the contract refuses.
-        UsageError: If the account has too little ether.
-        UnavailableError: If the node does not take the transaction, or it failed on the chain for another reason.
-    """
-    try:
-        transaction = call.build_transaction(
-            {
-                "from": account.address,
-                "nonce": web3.eth.get_transaction_count(account.address),
-                "chainId": web3.eth.chain_id,
-            }
-        )
-        signed = account.sign_transaction(cast(dict[str, Any], transaction))
-        sent = web3.eth.send_raw_transaction(signed.raw_transaction)
-        receipt = web3.eth.wait_for_transaction_receipt(sent)
-        if receipt["status"] != 1:
-            # What the node's estimate allowed was refused in its block; called again there, it says why.
-            web3.eth.call(transaction, receipt["blockNumber"])
-    except FedledgerError:
-        raise
-    except Exception as error:
-        known = explained(error, web3, account.address)
-        if known is None:
-            raise
-        raise known from None
-    if receipt["status"] != 1:
-        raise UnavailableError(
-            f"transaction {Web3.to_hex(sent)} failed on the chain, and not by the contract: try again"
-        )
-    return receipt
 
 
 def _words(cid: Cid | None) -> tuple[bytes, int]:

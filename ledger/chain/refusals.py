@@ -10,17 +10,32 @@ from typing import Any
 from eth_abi.abi import decode
 from eth_hash.auto import keccak
 from web3 import Web3
-from web3.exceptions import ContractCustomError, ContractLogicError, TimeExhausted, Web3Exception, Web3RPCError
+from web3.exceptions import ContractCustomError, ContractLogicError, Web3Exception, Web3RPCError
 
 from ledger.chain.artifact import artifact
 from ledger.chain.node import now
 from ledger.chain.sentences import sentence
 from ledger.errors import FedledgerError, Refused, UnavailableError, UsageError
 
-# What nodes say in words of their own (geth, Besu, anvil, eth-tester).
-_POOR = re.compile("insufficient funds|exceeds account balance|cannot afford|exceeds allowance", re.I)
-_OVERTAKEN = re.compile("nonce.?too.?(low|high)|already known|replacement transaction|NONCE_TOO_LOW", re.I)
-_NO_GAS = re.compile("out of gas|intrinsic gas|gas limit", re.I)
+# What nodes say in words of their own (geth, Erigon, Reth, Besu, Nethermind, anvil, eth-tester).
+HELD = re.compile(
+    "already.?known|known transaction|already imported|already exists|same hash|replacement|not replace|to replace",
+    re.I,
+)
+"""The node has the transaction, or one with the same nonce that pays as much."""
+USED = re.compile("nonce.?(is.)?too.?low|old.?nonce|nonce.?already.?used|invalid transaction nonce", re.I)
+"""The nonce is used already: by a transaction in a block."""
+CHEAP = re.compile(
+    "underpriced|fee.?too.?low|per gas less than|base fee|gas price.*(too low|below)|below.*minimum|minimum needed",
+    re.I,
+)
+"""The fee is too low to be taken."""
+
+_POOR = re.compile(
+    "insufficient.?funds|exceeds (account )?balance|cost exceeds|cannot afford|exceeds allowance|not enough funds", re.I
+)
+_OVERTAKEN = re.compile(f"{USED.pattern}|{HELD.pattern}|nonce.?(is.)?too.?(high|far|distant)|nonce.?gap", re.I)
+_NO_GAS = re.compile("out of gas|intrinsic gas|gas limit|gas.?too.?(low|high)|exceeds.*gas cap", re.I)
 
 
 def explained(error: Exception, web3: Web3, sender: str) -> FedledgerError | None:
@@ -36,11 +51,13 @@ def explained(error: Exception, web3: Web3, sender: str) -> FedledgerError | Non
             "sign it and let another account relay it"
         )
     if _OVERTAKEN.search(said):
-        return UnavailableError(f"another transaction of {sender} came in between: look what it was, and try again")
+        return overtaken(sender)
+    if CHEAP.search(said):
+        return UnavailableError(
+            f"the node finds the fee too low ({node_words(error)}): try again, with a higher --max-fee where one is set"
+        )
     if _NO_GAS.search(said):
         return UnavailableError(f"the call needs more gas than the chain's blocks have ({said}): carry fewer at once")
-    if isinstance(error, TimeExhausted):
-        return UnavailableError(f"sent, and not in a block yet ({said}): look for the transaction before repeating it")
     if isinstance(error, ContractLogicError):
         return UnavailableError(
             "the call was refused without a reason: compare the ledger's address, and whether its code is fedledger's"
@@ -48,6 +65,11 @@ def explained(error: Exception, web3: Web3, sender: str) -> FedledgerError | Non
     if isinstance(error, Web3Exception):
         return UnavailableError(f"the node did not take the call ({node_words(error)}): try again, or use another node")
     return None
+
+
+def overtaken(sender: str) -> UnavailableError:
+    """Another transaction has the nonce of one of `sender`."""
+    return UnavailableError(f"another transaction of {sender} took its place: look what it was, and try again")
 
 
 def refusal(data: bytes, time: int | None) -> Refused | None:

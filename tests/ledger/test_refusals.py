@@ -2,20 +2,21 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
 
 import pytest
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from web3 import Web3
+from web3.exceptions import Web3RPCError
 
 from ledger.chain.artifact import artifact
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.chain.embedded import EmbeddedChain
 from ledger.chain.node import connect
-from ledger.chain.refusals import refusal
+from ledger.chain.refusals import CHEAP, HELD, USED, explained, refusal
 from ledger.chain.sentences import SENTENCES, moment
 from ledger.cid import cid_of
 from ledger.errors import Refused, UnavailableError, UsageError
@@ -83,6 +84,83 @@ def test_what_is_no_error_of_the_contract_is_no_refusal() -> None:
     assert refusal(b"", None) is None
 
 
+# What nodes answer to a transaction that they do not take, in their own words.
+WORDS = {
+    "the node has it": (
+        HELD,
+        [
+            "already known",  # geth
+            "ALREADY_EXISTS: already known",  # Erigon
+            "INTERNAL_ERROR: existing tx with same hash",
+            "could not replace existing tx",
+            "Known transaction",  # Besu
+            "Replacement transaction underpriced",
+            "AlreadyKnown",  # Nethermind
+            "ReplacementNotAllowed",
+            "transaction already imported",  # anvil
+            "replacement transaction underpriced",
+            "insufficient gas price to replace existing transaction",  # Reth
+        ],
+    ),
+    "its nonce is used": (
+        USED,
+        [
+            "nonce too low: next nonce 5, tx nonce 4",
+            "NONCE_TOO_LOW: nonce too low",
+            "Nonce too low",
+            "OldNonce, Current nonce: 5, nonce of rejected tx: 4",
+            "OwnNonceAlreadyUsed",
+            "Transaction nonce is too low. Try incrementing the nonce.",
+            "Invalid transaction nonce: Expected 1, but got 0",  # eth-tester
+        ],
+    ),
+    "it pays too little": (
+        CHEAP,
+        [
+            "transaction underpriced: gas tip cap 0, minimum needed 1",
+            "max fee per gas less than block base fee: address 0x…, maxFeePerGas: 1, baseFee: 7",
+            "FEE_TOO_LOW: fee too low",
+            "Gas price below configured minimum gas price",
+            "Gas price below current base fee",
+            "FeeTooLow, MaxFeePerGas too low",
+            "FeeTooLowToCompete",
+            "Sender's max fee per gas (1) is lower than block's base fee per gas (670189612)",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("meaning", "words"), [(meaning, words) for meaning, (_, table) in WORDS.items() for words in table]
+)
+def test_what_nodes_say_of_a_transaction_means_one_thing(meaning: str, words: str) -> None:
+    means = [other for other, (pattern, _) in WORDS.items() if pattern.search(words)]
+    assert means[0] == meaning, "that the node has it comes first: its words tell of a low fee, too"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        *((words, "took its place: look what it was") for key in list(WORDS)[:2] for words in WORDS[key][1]),
+        *((words, "the node finds the fee too low") for words in WORDS["it pays too little"][1]),
+        ("NonceGap, Future nonce. Expected nonce: 5", "took its place"),
+        ("Transaction nonce is too distant from current sender nonce", "took its place"),
+        ("insufficient funds for gas * price + value: balance 0", "has too little ether"),
+        ("InsufficientFunds, Balance is zero, cannot pay gas", "has too little ether"),
+        ("Upfront cost exceeds account balance", "has too little ether"),
+        ("exceeds block gas limit", "more gas than the chain's blocks have"),
+        ("Transaction gas limit exceeds block gas limit", "more gas than the chain's blocks have"),
+        ("GasLimitExceeded, Gas limit: 1", "more gas than the chain's blocks have"),
+        ("nobody has ever said this", "the node did not take the call (nobody has ever said this)"),
+    ],
+)
+def test_what_nodes_say_becomes_a_sentence(words: str, said: str) -> None:
+    error = Web3RPCError(words, rpc_response={"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": words}})
+    explanation = explained(error, Web3(), "0x" + "ab" * 20)
+    assert explanation is not None
+    assert said in str(explanation)
+
+
 # ------------------------------------------------------------------------------------- a real node
 
 
@@ -145,12 +223,6 @@ def test_a_call_that_was_overtaken_between_estimate_and_block_says_by_what(
     assert sorted(map(str, said)) == ["None", "round 1 is still open: settle or abort it first"]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://localhost", ""])
-def test_an_address_that_is_no_nodes_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="a node's address is http"):
-        connect(url)
-
-
 def test_a_node_that_does_not_answer_is_unavailable() -> None:
     with Anvil() as node:
         web3 = connect(node.url)
@@ -158,26 +230,3 @@ def test_a_node_that_does_not_answer_is_unavailable() -> None:
         node.stop()
         with pytest.raises(UnavailableError, match=r"^the node at http://.* does not answer \(Connection refused\): "):
             assert web3.eth.chain_id
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "said"),
-    [
-        (200, b"<html>Welcome", "is no chain's node"),
-        (200, b"[1]", "is no chain's node"),
-        (503, b"", r"does not answer \(503 Service Unavailable\)"),
-    ],
-)
-def test_a_server_that_is_no_node_is_unavailable(status: int, body: bytes, said: str) -> None:
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        log_message: Callable[..., None] = lambda *_: None
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(UnavailableError, match=said):
-            assert connect(f"http://127.0.0.1:{server.server_port}").eth.chain_id
