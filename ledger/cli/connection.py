@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -51,15 +52,8 @@ class Connection:
             UsageError: If its chain is not the one that it must be.
         """
         from ledger.chain.node import connect
-        from ledger.errors import UsageError
 
-        web3 = connect(self.rpc)
-        if self.chain_id is not None and (chain := web3.eth.chain_id) != self.chain_id:
-            raise UsageError(
-                f"the node at {self.rpc} is of chain {chain}, not {self.chain_id} as chain_id says: name another node, "
-                "or correct it"
-            )
-        return web3
+        return connect(self.rpc, self.chain_id)
 
     @property
     def now(self) -> int:
@@ -166,10 +160,10 @@ def _warn_of_displaced(view: View) -> View:
 
 
 def open_store(where: str, plain_http: bool) -> Store:
-    """The store at `where`, a folder."""
-    from ledger.storage.folder import FolderStore
+    """The store at `where`, a folder or an IPFS node; its token, if it wants one, is in the environment."""
+    from ledger.storage import location
 
-    return FolderStore(Path(where))
+    return location.open_store(where, token=os.environ.get("FEDLEDGER_STORE_TOKEN"), plain_http=plain_http)
 
 
 def state_folder(state: Path) -> Path:
