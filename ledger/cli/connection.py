@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from web3 import Web3
 
     from ledger.chain.contract import LedgerContract
+    from ledger.chain.sending import Sending
     from ledger.following import Follower, View
     from ledger.history import History
     from ledger.receipts import StateFolder
@@ -75,13 +76,19 @@ class Connection:
         from ledger.following import Follower
 
         try:
-            contract = LedgerContract.attach(self.web3, self.ledger)
+            contract = LedgerContract.attach(self.web3, self.ledger, self.sending(self.memory.folder))
         except UsageError:
             self.memory.compare(self.memory.seen(), [])  # a ledger that was there and is gone
             raise
         follower = Follower(contract, self.memory, self.finality)
         _warn_of_displaced(follower.look())
         return follower
+
+    def sending(self, folder: Path) -> Sending:
+        """How transactions are sent; those on their way are kept in a folder of the member's state."""
+        from ledger.chain.sending import Sending
+
+        return Sending(folder / "transactions", self.max_fee)
 
     def look(self) -> View:
         """The ledger as the node shows it now; the one place where commands get its history.
@@ -194,7 +201,8 @@ def connected(
     options = [
         *[setting("rpc", required=True)] * node,
         setting("chain_id"),
-        *[setting("ledger", required=True), STATE] * ledger,
+        *[setting("ledger", required=True)] * ledger,
+        *[STATE] * (ledger or writes),
         *[setting("finality")] * (ledger and node),
         *[STORE, PLAIN_HTTP] * store,
         *[setting("keystore", required=True), setting("password_file"), setting("max_fee"), YES] * writes,

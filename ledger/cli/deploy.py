@@ -25,7 +25,8 @@ def deploy(connection: Connection, charter: Path) -> None:
     text = read_charter(charter)
     chain, governor = connection.web3.eth.chain_id, connection.account
     connection.confirm(f"Deploy a ledger on chain {chain}, governed by {governor.address}?")
-    contract = LedgerContract.deploy(connection.web3, governor, connection.blobs.put(text))
+    sending = connection.sending(connection.state_folder)
+    contract = LedgerContract.deploy(connection.web3, governor, connection.blobs.put(text), sending)
     told = {
         "ledger": contract.address,
         "chain_id": contract.genesis.chain_id,

@@ -6,18 +6,19 @@ IPFS, and started again. The history audits clean, and the model has the bytes t
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledger.storage.ipfs import IpfsStore
 
 from ledger.aggregator import Aggregator
 from ledger.chain.contract import LedgerContract
 from ledger.cid import Cid
 from ledger.facts import RoundSettled
 from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.storage.ipfs import IpfsStore
 from ledger.updates import Place, decode_model, encode, update_header
 from tests.anvil import Anvil
 from tests.cli import Cli
@@ -102,6 +103,11 @@ class Stage:
         """How many transactions an account has sent."""
         return self.consortium.cli.anvil.web3.eth.get_transaction_count(self.consortium.cli.party(party).address)
 
+    def receipts(self, party: str) -> list[str]:
+        """The kinds of the entries of which a party has receipts."""
+        listed = self.consortium.cli.run(party, "receipt", "list", "--json", yes=False)
+        return [one["kind"] for one in json.loads(listed.stdout)["receipts"]]
+
 
 @pytest.fixture(scope="module")
 def set_up(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -131,8 +137,7 @@ def participated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
     again = stage.consortium.participate("site 1", "--once")
     assert again.wait() == 0, again.said
     assert stage.sent("site 1") == before + 1, "posted once"
-    receipts = stage.consortium.cli.ok("site 1", "receipt", "list")["receipts"]
-    assert [one["kind"] for one in receipts if one["kind"] == "UpdateRecorded"] == ["UpdateRecorded"]
+    assert stage.receipts("site 1").count("UpdateRecorded") == 1
     return stage.settle()
 
 
@@ -153,8 +158,7 @@ def aggregated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
             posted = True
     assert died == bool(killed), process.said
     assert stage.sent("aggregator") == before + 2, "opened once, and settled once"
-    receipts = stage.consortium.cli.ok("aggregator", "receipt", "list")["receipts"]
-    kinds = [one["kind"] for one in receipts]
+    kinds = stage.receipts("aggregator")
     assert (kinds.count("RoundOpened"), kinds.count("RoundSettled")) == (1, 1)
     return stage.model
 
