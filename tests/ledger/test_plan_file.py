@@ -96,8 +96,14 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
         (("window", "windw"), "'windw' is no key of it: did you mean window?"),
         (("window", "zzz"), "'zzz' is no key of it: the keys there are settlement, tensors, "),
         (("epochs", "epoch"), "'training.epoch' is no key of it: did you mean epochs?"),
-        (("epochs = 5", "epochs = 5\ngrace = 5"), "'training.grace' is no key of it: did you mean grace, before the first"),
-        (("quorum = 2", "quorum = 2\nbatch_size = 2"), "'batch_size' is no key of it: did you mean training.batch_size?"),
+        (
+            ("epochs = 5", "epochs = 5\ngrace = 5"),
+            "'training.grace' is no key of it: did you mean grace, before the first",
+        ),
+        (
+            ("quorum = 2", "quorum = 2\nbatch_size = 2"),
+            "'batch_size' is no key of it: did you mean training.batch_size?",
+        ),
         (("0.01", "0"), "training.learning_rate: Input should be greater than 0; correct it"),
         (("0.01", "nan"), "training.learning_rate: Input should be less than 1000000"),
         (("0.01", "inf"), "training.learning_rate: Input should be less than 1000000"),
@@ -112,11 +118,23 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
         (("quorum = 2", "quorum = 2\nmax_update_bytes = 3"), "tensors of 22 bytes do not fit an update of 3"),
         (("quorum = 2", "quorum = 2\ntensors = 3"), "tensors: Input should be a valid dictionary"),
         (("quorum = 2", "quorum = 2\ntensors = {}"), "tensors: Dictionary should have at least 1 item"),
-        (("[training]", "[tensors]\nw = {dtype='F64', shape=[2]}\n[training]"), "tensors.w.dtype: Input should be 'F32'"),
-        (("[training]", "[tensors]\nw = {type='F32', shape=[2]}\n[training]"), "'tensors.w.type' is no key of it: did you"),
+        (
+            ("[training]", "[tensors]\nw = {dtype='F64', shape=[2]}\n[training]"),
+            "tensors.w.dtype: Input should be 'F32'",
+        ),
+        (
+            ("[training]", "[tensors]\nw = {type='F32', shape=[2]}\n[training]"),
+            "'tensors.w.type' is no key of it: did you",
+        ),
         (("[training]", "[tensors]\nw.a = {dtype='F32', shape=[2]}\n[training]"), "'tensors.w.a' is no key of it"),
-        (("[training]", f"[tensors]\n{'w' * 257} = {{dtype='F32', shape=[2]}}\n[training]"), "not a tensor's name: 'www"),
-        (("[training]", f"[tensors]\nw = {{dtype='F32', shape={[1 << 39] * 3}}}\n[training]"), "tensors: no update has so many bytes"),
+        (
+            ("[training]", f"[tensors]\n{'w' * 257} = {{dtype='F32', shape=[2]}}\n[training]"),
+            "not a tensor's name: 'www",
+        ),
+        (
+            ("[training]", f"[tensors]\nw = {{dtype='F32', shape={[1 << 39] * 3}}}\n[training]"),
+            "tensors: no update has so many bytes",
+        ),
         (("quorum = 2", "quorum = " + "[" * 10_000), "Invalid TOML: "),
     ],
 )
@@ -150,7 +168,9 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_a_base_model_that_is_none_is_said_to_be(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(TOML)
-    with pytest.raises(UsageError, match="the base model, whose tensors .*plan.toml would take, is none .*: build on an"):
+    with pytest.raises(
+        UsageError, match=r"the base model, whose tensors .*plan.toml would take, is none .*: build on an"
+    ):
         read_plan(path, lambda: b"garbage")
 
 
