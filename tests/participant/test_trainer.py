@@ -1,4 +1,4 @@
-"""The trainer: a base model's tensors in, an update's out; the same bytes every time, or a sentence that says why not."""
+"""The trainer: a base model's tensors in, an update's out; the same bytes every time, or a sentence that says why."""
 
 import random
 import sys
