@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def task() -> None:
 def new(file: Path) -> None:
     """Write an example of a task to FILE, to be changed: it trains on a CSV whose last column is the label.
 
-    Exit status: 0 written; 2 FILE is there already, or cannot be made.
+    Exit status: 0 written; 2 FILE is there already, or its folder is not; 3 it cannot be written.
     """
     example = Path(__file__).parents[1] / "example.py"
     _write(file, example.read_bytes())
@@ -51,7 +52,8 @@ def check(file: Path, data: Path, plan_file: Path | None, as_json: bool) -> None
     with _torch():
         from participant.check import check as checked
         from participant.task import load_task
-    found = checked(load_task(file), data, plan_file)
+    with redirect_stdout(sys.stderr):  # what the user's code prints is not what this command says
+        found = checked(load_task(file), data, plan_file)
     if as_json:
         from dataclasses import asdict
 
@@ -79,7 +81,8 @@ def check(file: Path, data: Path, plan_file: Path | None, as_json: bool) -> None
 def genesis(file: Path, out: Path, seed: int) -> None:
     """Write a new model of the task in FILE, for `fedledger round genesis`.
 
-    Exit status: 0 written; 2 something in the task is wrong, or MODEL_FILE is there already or cannot be made.
+    Exit status: 0 written; 2 something in the task is wrong, MODEL_FILE is there already, or its folder is not; 3 it
+    cannot be written.
     """
     from ledger.cid import cid_of
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ledger.chain.contract import LedgerContract
 from ledger.history import History
 from tests.cli import AGE_KEY, Cli
+from tests.e2e.running import WITHIN, Kill, Process
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTHING: Mapping[str, str] = {}
-FEDLEDGER = str(Path(sys.executable).with_name("fedledger"))
-WITHIN = 120.0
-"""Seconds in which something that must happen happens, on a slow machine."""
 
 TASK = """
 import csv
@@ -53,40 +45,6 @@ learning_rate = 0.1
 
 
 @dataclass
-class Process:
-    """A fedledger process of a party."""
-
-    party: str
-    popen: subprocess.Popen[bytes]
-    log: Path
-
-    def wait(self) -> int:
-        """Its exit status."""
-        try:
-            return self.popen.wait(WITHIN)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"{self.party} does not end: {self.said}") from None
-
-    def kill(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
-
-    def stop(self) -> int:
-        """Tell it to stop, as a service manager does."""
-        self.popen.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    @property
-    def runs(self) -> bool:
-        return self.popen.poll() is None
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8")
-
-
-@dataclass
 class Consortium:
     """A ledger with sites and an aggregator, made through the command line.
 
@@ -111,7 +69,8 @@ class Consortium:
             rows = [(x / 8, (x * 3 + number) % 8 / 8, float(x > 3)) for x in range(8)]
             cli.file(f"{site}.csv", "".join(f"{a},{b},{c}\n" for a, b, c in rows))
         model = cli.path("genesis.safetensors")
-        self.run("nobody", "task", "genesis", str(cli.path("task.py")), "--out", str(model))
+        made = cli.run("nobody", "task", "genesis", str(cli.path("task.py")), "--out", str(model))
+        assert made.exit_code == 0, made.output
         cli.ok("governor", "round", "genesis", str(model))
 
     def plan(self, window: int = 600, quorum: int | None = None, grace: int = 86_400) -> str:
@@ -124,54 +83,31 @@ class Consortium:
         self,
         party: str,
         *arguments: str,
-        killed: tuple[str, str, int] | None = None,
+        kill: Kill | None = None,
         skew: float = 0,
         environment: Mapping[str, str] = NOTHING,
     ) -> Process:
-        """Start a command as a party.
-
-        `killed` says before or after what, and which time (see `tests.e2e.crashing`); `skew` how wrong its clock is.
-        """
-        program = [FEDLEDGER]
-        if killed:
-            program = [sys.executable, "-m", "tests.e2e.crashing", *map(str, killed)]
-        if skew:
-            program = [sys.executable, "-m", "tests.e2e.skewed", str(skew)]
+        """Start a command as a party; `kill` says when it dies, `skew` how wrong its clock is."""
         log = self.cli.path(f"{party} {len(self.processes)}.log")
         variables = {name: value for name, value in self.cli.variables(party).items() if value}
-        with open(log, "wb") as file:
-            popen = subprocess.Popen(
-                [*program, *arguments],
-                cwd=ROOT,
-                env={**os.environ, **variables, **environment},
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-            )
-        self.processes.append(Process(party, popen, log))
+        self.processes.append(Process(party, list(arguments), {**variables, **environment}, log, kill, skew))
         return self.processes[-1]
-
-    def run(self, party: str, *arguments: str) -> str:
-        """Run a command that must end with 0; what it says."""
-        process = self.start(party, *arguments)
-        assert process.wait() == 0, process.said
-        return process.said
 
     def participate(
         self,
         site: str,
         *more: str,
-        killed: tuple[str, str, int] | None = None,
+        kill: Kill | None = None,
         skew: float = 0,
         environment: Mapping[str, str] = NOTHING,
     ) -> Process:
         task, data = self.cli.path("task.py"), self.cli.path(f"{site}.csv")
         arguments = ["participate", "--task", str(task), "--data", str(data), "--poll", "0.2", "--yes", *more]
-        return self.start(site, *arguments, killed=killed, skew=skew, environment=environment)
+        return self.start(site, *arguments, kill=kill, skew=skew, environment=environment)
 
-    def aggregate(self, *more: str, party: str = "aggregator", killed: tuple[str, str, int] | None = None) -> Process:
+    def aggregate(self, *more: str, party: str = "aggregator", kill: Kill | None = None) -> Process:
         arguments = ["aggregate", "--plan", str(self.cli.path("plan.toml")), "--poll", "0.2", "--yes", *more]
-        return self.start(party, *arguments, killed=killed)
+        return self.start(party, *arguments, kill=kill)
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
@@ -180,8 +116,7 @@ class Consortium:
             yield
         finally:
             for process in self.processes:
-                if process.runs:
-                    process.kill()
+                process.kill()
             self.processes.clear()
 
     # ---------------------------------------------------------------- looking
@@ -195,7 +130,7 @@ class Consortium:
         deadline = time.monotonic() + WITHIN
         while not happened(history := self.history):
             for process in needed:
-                assert process.runs, f"{process.party} ended: {process.said}"
+                assert process.status is None, f"{process.party} ended: {process.said}"
             assert time.monotonic() < deadline, [process.said for process in self.processes]
             time.sleep(0.1)
         return history

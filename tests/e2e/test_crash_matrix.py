@@ -23,6 +23,7 @@ from ledger.updates import Place, decode_model, encode, update_header
 from tests.anvil import Anvil
 from tests.cli import Cli
 from tests.e2e.consortium import Consortium
+from tests.e2e.running import Kill
 from tests.ipfs import Daemon
 
 pytestmark = pytest.mark.xdist_group("crash matrix")
@@ -126,13 +127,13 @@ def stage(set_up: Stage, tmp_path: Path) -> Iterator[Stage]:
     cli.anvil.revert(before)
 
 
-def participated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
+def participated(stage: Stage, kill: Kill | None) -> Cid:
     """Round 1, in which site 1 runs `participate`, and is killed, and started again; the settled model."""
     stage.open()
     stage.post(2)
     before = stage.sent("site 1")
-    if killed:
-        dying = stage.consortium.participate("site 1", "--once", killed=killed)
+    if kill:
+        dying = stage.consortium.participate("site 1", "--once", kill=kill)
         assert dying.wait() == -9, dying.said
     again = stage.consortium.participate("site 1", "--once")
     assert again.wait() == 0, again.said
@@ -141,14 +142,14 @@ def participated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
     return stage.settle()
 
 
-def aggregated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
+def aggregated(stage: Stage, kill: Kill | None) -> Cid:
     """Round 1, which `aggregate` opens and settles, and is killed, and started again; the settled model."""
     before = stage.sent("aggregator")
-    process = stage.consortium.aggregate(killed=killed)
+    process = stage.consortium.aggregate(kill=kill)
     died = posted = False
-    while process.runs or process.popen.returncode != 0:
-        if not process.runs:
-            assert (process.wait(), died) == (-9 if killed else 0, False), process.said
+    while process.status != 0:
+        if process.status is not None:
+            assert (process.wait(), died) == (-9 if kill else 0, False), process.said
             died = True
             process = stage.consortium.aggregate()
         history = stage.contract.history()
@@ -156,7 +157,7 @@ def aggregated(stage: Stage, killed: tuple[str, str, int] | None) -> Cid:
             stage.post(1)
             stage.post(2)
             posted = True
-    assert died == bool(killed), process.said
+    assert died == bool(kill), process.said
     assert stage.sent("aggregator") == before + 2, "opened once, and settled once"
     kinds = stage.receipts("aggregator")
     assert (kinds.count("RoundOpened"), kinds.count("RoundSettled")) == (1, 1)
@@ -169,20 +170,22 @@ def undisturbed() -> dict[str, Cid]:
 
 
 @pytest.mark.parametrize(
-    "killed", [None, *((moment, *effect) for effect in PARTICIPANT for moment in MOMENTS)], ids=str
+    "kill", [None, *(Kill(moment, *effect) for effect in PARTICIPANT for moment in MOMENTS)], ids=str
 )
 def test_a_participant_that_dies_and_comes_back_posts_its_update_once(
-    stage: Stage, undisturbed: dict[str, Cid], killed: tuple[str, str, int] | None
+    stage: Stage, undisturbed: dict[str, Cid], kill: Kill | None
 ) -> None:
-    model = participated(stage, killed)
+    model = participated(stage, kill)
     assert model == undisturbed.setdefault("participant", model)
     stage.consortium.audited()
 
 
-@pytest.mark.parametrize("killed", [None, *((moment, *effect) for effect in AGGREGATOR for moment in MOMENTS)], ids=str)
+@pytest.mark.parametrize(
+    "kill", [None, *(Kill(moment, *effect) for effect in AGGREGATOR for moment in MOMENTS)], ids=str
+)
 def test_an_aggregator_that_dies_and_comes_back_settles_the_round_once(
-    stage: Stage, undisturbed: dict[str, Cid], killed: tuple[str, str, int] | None
+    stage: Stage, undisturbed: dict[str, Cid], kill: Kill | None
 ) -> None:
-    model = aggregated(stage, killed)
+    model = aggregated(stage, kill)
     assert model == undisturbed.setdefault("aggregator", model)
     stage.consortium.audited()

@@ -14,6 +14,7 @@ from ledger.history import Status
 from tests.anvil import Anvil
 from tests.cli import PASSWORD, Cli
 from tests.e2e.consortium import Consortium
+from tests.e2e.running import Kill
 
 pytestmark = pytest.mark.xdist_group("separate machines")
 
@@ -88,7 +89,7 @@ def test_when_the_aggregator_is_gone_anyone_aborts_after_the_grace_time_and_anot
 ) -> None:
     consortium.plan(grace=100)
     sites = [consortium.participate(site) for site in consortium.sites]
-    aggregator = consortium.aggregate(killed=("before", "round settled", 1))
+    aggregator = consortium.aggregate(kill=Kill("before", "round settled"))
     assert aggregator.wait() == -9
     consortium.cli.anvil.pass_time(601)
     early = consortium.cli.refused(1, "site 1", "round", "abort", "1", "--reason", "expired")
@@ -100,14 +101,14 @@ def test_when_the_aggregator_is_gone_anyone_aborts_after_the_grace_time_and_anot
     first, next_ = consortium.history.rounds.values()
     assert (first.status, next_.status) == (Status.ABORTED, Status.RELEASED)
     assert next_.opened.aggregator != first.opened.aggregator
-    assert all(site.runs for site in sites)
+    assert all(site.status is None for site in sites)
     consortium.audited()
 
 
 def test_another_aggregator_settles_what_the_first_one_opened(consortium: Consortium) -> None:
     for site in consortium.sites:
         consortium.participate(site)
-    assert consortium.aggregate(killed=("before", "round settled", 1)).wait() == -9
+    assert consortium.aggregate(kill=Kill("before", "round settled")).wait() == -9
     second = consortium.aggregate("--once", party="second aggregator")
     assert second.wait() == 0, second.said
     known = consortium.history.rounds[1]
@@ -133,7 +134,7 @@ def test_a_second_process_for_a_member_is_refused_where_they_share_a_state_folde
     consortium.until(lambda history: history.rounds and history.rounds[1].updates, first)
     second = consortium.participate("site 1")
     assert second.wait() == 2
-    assert f"runs for this member already, as process {first.popen.pid}" in second.said
+    assert f"runs for this member already, as process {first.pid}" in second.said
     assert second.said.count("Error: ") == 1
 
 

@@ -49,6 +49,7 @@ def test_the_commands_are_these() -> None:
         "member",
         "receipt",
         "round",
+        "task",
     }
     assert len(SINGLE) >= 30
 
@@ -90,7 +91,7 @@ def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what
     assert {one for one in options - shared if one not in section} == set()
 
 
-OFF_CHAIN = {"audit", "demo", "export", "init", "key"}
+OFF_CHAIN = {"audit", "demo", "devnet", "export", "init", "key", "task"}
 """They read a history wherever it is, or make one, or get things ready, and record nothing on a ledger."""
 
 
@@ -100,9 +101,9 @@ def test_commands_that_reach_a_ledger_share_their_options(path: tuple[str, ...])
     offline = path in [("receipt", "list"), ("receipt", "show")]
     assert "--json" in options
     assert ("--rpc" in options) != offline
-    assert "--state" in options or path == ("deploy",), "what reads a ledger compares it with what is remembered"
+    assert "--state" in options, "what reads a ledger compares it with what is remembered"
     assert ("--finality" in options) == ("--rpc" in options and path != ("deploy",))
-    writes = path[-1] not in ("show", "list", "verify")
+    writes = path[-1] not in ("show", "list", "verify", "status", "watch", "mirror")
     assert writes == ({"--keystore", "--password-file", "--max-fee", "--yes"} <= options)
     assert "--chain-id" in options
     assert "--password" not in options, "it would stand in the list of processes"

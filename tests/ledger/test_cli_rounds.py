@@ -8,9 +8,11 @@ import pytest
 from ledger.aggregator import propose
 from ledger.chain.contract import LedgerContract
 from ledger.cid import cid_of
+from ledger.plan import Plan
+from ledger.plan_file import update_bytes
 from ledger.storage.folder import FolderStore
 from tests.cli import Cli, kinds
-from tests.world import CHARTER_2, PLAN
+from tests.world import CHARTER_2, PLAN, SCHEMA
 
 
 def post(cli: Cli, member: int, number: int = 1) -> None:
@@ -61,10 +63,30 @@ def test_a_genesis_model_is_a_model_and_there_is_one(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("plan", "said"),
-    [("garbage", "is no plan: the file: Invalid JSON"), ('{"window": 0}', "is no plan: tensors: Field required")],
+    [
+        ("garbage", "is no plan: the file: Invalid JSON"),
+        ('{"window": 0}', "is no plan: training: Field required"),
+        ('{"windw": 0}', "is no plan: 'windw' is no key of it: did you mean window?"),
+    ],
 )
 def test_a_file_that_is_no_plan_is_refused(cli: Cli, plan: str, said: str) -> None:
     assert said in cli.refused(2, "aggregator", "round", "open", cli.file("plan.json", plan))
+
+
+def test_a_plan_in_toml_takes_its_tensors_from_the_base_model(cli: Cli) -> None:
+    cli.settled()
+    cli.ok("auditor", "attest", "1")
+    training = "[training]\nepochs = 1\nbatch_size = 8\nlearning_rate = 1\n"
+    plan = cli.file("plan.toml", "window = 600\nquorum = 2\napprovals = 1\n" + training)
+    assert "round 7 has no released model whose tensors" in cli.refused(
+        2, "aggregator", "round", "open", plan, "--base", "7"
+    )
+    elsewhere = {"FEDLEDGER_STORE": str(cli.path("none"))}
+    assert "is not to be had" in cli.refused(3, "aggregator", "round", "open", plan, environment=elsewhere)
+    assert cli.ok("aggregator", "round", "open", plan)["round"] == 2
+    shown = cli.look("round", "show", "2")
+    opened = Plan.decode(cli.path("blobs").joinpath(shown["plan"]).read_bytes())
+    assert (shown["base_round"], opened.tensors, opened.max_update_bytes) == (1, SCHEMA, update_bytes(SCHEMA))
 
 
 def test_a_round_is_not_opened(cli: Cli) -> None:
