@@ -83,21 +83,23 @@ class Answering:
         for lost in view.displaced:
             self.log.warn("an entry of ours is not on the chain any more", entry=type(lost.entry.fact).__name__)
         history = view.history
-        known, member = history.open_round, history.member_by_account(self.account.address)
+        newest, member = history.rounds.get(history.latest_round), history.member_by_account(self.account.address)
         if member is None:
             raise UsageError(
                 f"{self.account.address} is no member's account: have the governor admit it, then `fedledger join`"
             )
-        if known is None:
+        if newest is not None and newest.opening_head not in self._passed:
+            self._answer(view, newest, member)
+        if history.open_round is None:
             self.log.waiting("no round is open: waiting for one", newest=history.latest_round)
-        elif known.opening_head not in self._passed:
-            self._answer(view, known, member)
         return self.once and self._answered > 0
 
     def _answer(self, view: View, known: Round, member: Member) -> None:
         number = known.number
         if mine := known.updates.get(member.id):
             self._recorded(view, known, member, mine)
+        elif known.ended is not None:
+            self._passed.add(known.opening_head)
         elif (why := self._barred(view, known, member)) is not None:
             self.log.warn("this round takes no update of ours", round=number, why=why)
             self._passed.add(known.opening_head)
@@ -165,13 +167,16 @@ class Answering:
     def _recorded(self, view: View, known: Round, member: Member, mine: UpdateRecorded) -> None:
         """An update of ours is on the chain; it is done with once it is final."""
         answer = self.outbox.get(Place.of(view.history.genesis, known.opened), member.id)
-        if answer is None or answer.update != mine.update:
+        if answer is None:
+            self._passed.add(known.opening_head)  # done with before, or posted by hand
+        elif answer.update != mine.update:
             self.log.warn("another process posted for this member", round=known.number, update=mine.update)
             self._passed.add(known.opening_head)
         elif not view.is_final:
             self.log.waiting("posted; waiting for it to be final", round=known.number)
         else:
             self.log.info("posted, and final", round=known.number)
+            self.outbox.clear()
             self._done_with(known)
 
     def _done_with(self, known: Round) -> None:

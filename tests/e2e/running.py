@@ -34,9 +34,9 @@ EFFECTS = {
     "transaction dropped": "ledger.chain.journal:Journal.drop",
     "history remembered": "ledger.receipts:StateFolder.remember",
     "receipt kept": "ledger.receipts:StateFolder.keep",
-    "round settled": "ledger.aggregator:propose",
+    "round settled": "ledger.aggregating:propose",
 }
-"""What lasts, and the function that does it."""
+"""What lasts, and the function that does it, where it is called from."""
 PRELOADED = ["torch", "ledger.cli", *sorted({place.partition(":")[0] for place in EFFECTS.values()})]
 PRELOADED += [
     "participant.answering",
