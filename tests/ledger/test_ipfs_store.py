@@ -264,6 +264,14 @@ def test_the_waits_between_attempts_take_a_second_and_a_half_at_most(monkeypatch
     assert sum(ipfs_rpc.FIRST_DELAY * 2**attempt for attempt in range(ipfs_rpc.ATTEMPTS - 1)) <= 1.5
 
 
+def test_what_a_node_says_is_shown_in_one_line_without_orders_for_the_terminal() -> None:
+    with lying(BLOCKS, always(refused("\x1b[2Jgone\n\rwrong" + "!" * 1000))) as (_, url):
+        with pytest.raises(UnavailableError, match=r"refuses .*gone.*wrong") as caught:
+            IpfsStore(url).get(CID)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_token_that_is_missing_or_wrong_is_told_in_one_sentence(code: int) -> None:
     with lying(BLOCKS, always(status(code))) as (_, url):
