@@ -22,6 +22,7 @@ import requests
 PROGRAMS = Path(__file__).resolve().parent.parent / "scripts" / "tools" / "node_modules" / ".bin"
 STARTS_WITHIN = 60.0
 ANSWERS_WITHIN = 60.0
+ENDS_WITHIN = 60.0
 
 
 def program(name: str) -> list[str]:
@@ -52,6 +53,16 @@ class Daemon:
         config.write_text(json.dumps(settings), encoding="utf-8")
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the daemon, and wait until it answers."""
         with open(self._folder / "daemon.log", "wb") as log:
             command = [*self._command, "daemon", "--enable-preload=false"]
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
@@ -66,17 +77,21 @@ class Daemon:
                     raise RuntimeError(f"the IPFS daemon does not answer at {self.url}: {log_text}") from None
                 time.sleep(0.05)
             else:
-                return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+                return
 
     def stop(self) -> None:
         """End the daemon; nothing answers at `url` any more."""
         self._process.kill()
         self._process.wait()
+
+    def shut_down(self) -> None:
+        """End the daemon as its user would, so that it can be started again at once."""
+        self._process.terminate()
+        self._process.wait(ENDS_WITHIN)
+
+    def connect(self, other: Daemon) -> None:
+        """Have it exchange blocks with another one."""
+        self.ask("swarm/connect", other.address())
 
     def rpc(self, command: str, *arguments: str, file: Path | None = None, **options: str) -> bytes:
         """Call a command of Kubo's RPC; with a file, upload it."""

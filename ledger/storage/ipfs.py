@@ -29,6 +29,7 @@ Answer = TypeVar("Answer")
 ANSWERS_WITHIN = 5.0
 """Seconds for a node to show that it is there."""
 
+_DAY = 86_400.0  # seconds
 _ABSENT = re.compile(r"not found|could not find|deadline exceeded|timed? ?out", re.IGNORECASE)
 
 
@@ -45,8 +46,8 @@ class Deadline:
     rate: float = 128 * 1024
 
     def of(self, size: int) -> float:
-        """Seconds for a blob of `size` bytes."""
-        return self.seconds + size / self.rate
+        """Seconds for a blob of `size` bytes, a day at most: a size may be no more than a claim."""
+        return min(_DAY, self.seconds + size / self.rate)
 
 
 class IpfsStore:
@@ -84,9 +85,10 @@ class IpfsStore:
 
     def pin(self, cid: Cid) -> None:
         """See `Store.pin`: read from other nodes if need be, pinned only when all of it is verified."""
-        self.verify(cid)
+        blob = self._open(cid)
+        blob.verify()
         if not self._is_pinned(cid):
-            self._rpc.call("pin/add", str(cid), seconds=self._deadline.seconds, recursive="true")
+            self._rpc.call("pin/add", str(cid), seconds=self._deadline.of(blob.size), recursive="true")
             self._check_pin(cid)
 
     @contextmanager

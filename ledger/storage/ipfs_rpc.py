@@ -61,7 +61,7 @@ class Rpc:
             token: What it wants as ``Authorization: Bearer``, if anything.
 
         Raises:
-            UsageError: If no header can carry the token, or the address has a name that no host has.
+            UsageError: If no header can carry the token.
         """
         if token is not None and not (token.isascii() and token.isprintable() and token == token.strip() != ""):
             raise UsageError("the IPFS node's token is empty, or has characters in it that no token has: give another")
@@ -150,7 +150,7 @@ class Rpc:
                 said = "another token than the one given" if self._token else "a token"
                 return False, UsageError(f"the IPFS node at {self.url} wants {said} (HTTP {status}): name its token")
             if isinstance(error, client.ErrorResponse) and status not in _BUSY:
-                return False, RefusalError(self.url, command, " ".join(str(error).split()))
+                return False, RefusalError(self.url, command, _printable(str(error)))
             if status in _BUSY or status >= 500:
                 return True, self._down(f"HTTP {status}")
             return False, self.no_rpc()
@@ -165,6 +165,11 @@ class Rpc:
 
 
 _ERRORS = (client.Error, requests.RequestException, urllib3.exceptions.HTTPError, RecursionError)
+
+
+def _printable(said: str) -> str:
+    """In one line that a terminal may show."""
+    return "".join(letter if letter.isprintable() else " " for letter in said)[:300].strip()
 
 
 def _words(error: BaseException | None) -> str:
