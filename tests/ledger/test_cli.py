@@ -42,6 +42,7 @@ def test_the_commands_are_these() -> None:
         "charter",
         "demo",
         "deploy",
+        "devnet",
         "export",
         "governor",
         "init",
@@ -90,7 +91,7 @@ def test_every_command_stands_in_the_manual_with_its_options_an_example_and_what
     assert {one for one in options - shared if one not in section} == set()
 
 
-OFF_CHAIN = {"audit", "demo", "export", "init", "key"}
+OFF_CHAIN = {"audit", "demo", "devnet", "export", "init", "key"}
 """They read a history wherever it is, or make one, or get things ready, and record nothing on a ledger."""
 
 
