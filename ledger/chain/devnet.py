@@ -48,7 +48,7 @@ class _Database(BaseDB):
 
     def __init__(self, path: Path) -> None:
         self.connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
-        self.connection.execute("PRAGMA synchronous = FULL")
+        self.connection.execute("PRAGMA synchronous = EXTRA")
         self.connection.execute("CREATE TABLE IF NOT EXISTS data (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
 
     def __getitem__(self, key: bytes) -> bytes:

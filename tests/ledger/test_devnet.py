@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -391,6 +392,36 @@ def test_the_same_chain_goes_on_after_a_restart_and_nothing_that_was_answered_is
         after = blocks_of(running.web3)
         assert after[: len(before)] == before
         assert len(after) > len(before)
+
+
+@pytest.mark.parametrize("answered", [1, 4, 9])
+def test_a_kill_in_the_middle_of_it_loses_nothing_that_was_answered(tmp_path: Path, answered: int) -> None:
+    sender, sent = account("somebody"), []
+    with Running(tmp_path) as running:
+        running.fund(sender.address)
+        enough = threading.Event()
+
+        def send() -> None:
+            try:
+                while True:
+                    sent.append(running.web3.eth.send_raw_transaction(signed(cast(Any, running), to=NOBODY)))
+                    if len(sent) == answered:
+                        enough.set()
+            except UnavailableError:
+                return  # it is gone
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        assert enough.wait(60)
+        running.end(signal.SIGKILL)
+        sending.join()
+    with Running(tmp_path) as running:
+        nonces = [running.web3.eth.get_transaction(one)["nonce"] for one in sent]
+        assert nonces == list(range(len(sent)))
+        assert running.web3.eth.get_transaction_count(sender.address) in (len(sent), len(sent) + 1), (
+            "the last unanswered"
+        )
+        running.web3.eth.send_raw_transaction(signed(cast(Any, running), to=NOBODY))
 
 
 def test_what_fails_half_way_leaves_the_chain_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
