@@ -167,9 +167,17 @@ class Connection:
 
 
 def open_store(where: str, plain_http: bool) -> Store:
-    """The store at `where`, a folder."""
+    """The store at `where`, a folder.
+
+    Raises:
+        UsageError: If it is an IPFS node's address.
+    """
+    from ledger.cli.config import is_url
+    from ledger.errors import UsageError
     from ledger.storage.folder import FolderStore
 
+    if is_url(where):
+        raise UsageError(f"blobs cannot be kept on {where} yet: name a folder with --store")
     return FolderStore(Path(where))
 
 
