@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -15,20 +14,15 @@ from web3.contract.contract import Contract
 from web3.types import TxReceipt
 
 from ledger.chain.artifact import artifact
+from ledger.chain.reader import EntryReader
 from ledger.chain.sending import PLAIN, Sending, send
 from ledger.chain.signing import SignedAcceptance, SignedUpdate
 from ledger.cid import Cid
-from ledger.entries import (
-    MAX_CHAIN_ID,
-    Entry,
-    Genesis,
-    extend,
-    fact_of,
-    name_bytes,
-)
+from ledger.entries import MAX_CHAIN_ID, Entry, Genesis, name_bytes
 from ledger.errors import UsageError, ViolationError
 from ledger.facts import AbortReason, Address, ErasureReason, Role
 from ledger.history import History
+from ledger.receipts import Remembered
 from ledger.rules import replay
 
 NO_BLOB = (bytes(32), 0)
@@ -56,6 +50,7 @@ class LedgerContract:
         genesis: What its first head binds.
         deployed: The block that deployed it; its entries come later.
         sending: How its calls are sent.
+        known: Its first entries with heads, as far as they are final and need not be read.
     """
 
     web3: Web3
@@ -63,8 +58,7 @@ class LedgerContract:
     genesis: Genesis
     deployed: int
     sending: Sending = PLAIN
-    _entries: list[Entry] = field(default_factory=list, init=False, repr=False)
-    _read: int = field(default=0, init=False, repr=False)  # the last block whose entries are in `_entries`
+    known: Sequence[Remembered] = field(default=(), repr=False)
 
     @classmethod
     def deploy(cls, web3: Web3, governor: LocalAccount, charter: Cid, sending: Sending = PLAIN) -> LedgerContract:
@@ -81,8 +75,10 @@ class LedgerContract:
         return cls(web3, address, genesis, receipt["blockNumber"], sending)
 
     @classmethod
-    def attach(cls, web3: Web3, address: str, sending: Sending = PLAIN) -> LedgerContract:
-        """The ledger at an address.
+    def attach(
+        cls, web3: Web3, address: str, sending: Sending = PLAIN, known: Sequence[Remembered] = ()
+    ) -> LedgerContract:
+        """The ledger at an address; see the attributes.
 
         Raises:
             UsageError: If no contract is there.
@@ -97,7 +93,7 @@ class LedgerContract:
         contract = web3.eth.contract(address=at, abi=artifact().abi, decode_tuples=True)
         governor, charter, deployed = contract.functions.genesis().call()
         genesis = Genesis(web3.eth.chain_id, _lower(at), _lower(governor), Cid(charter.digest, charter.codec))
-        return cls(web3, at, genesis, deployed, sending)
+        return cls(web3, at, genesis, deployed, sending, known)
 
     # ------------------------------------------------------------------ calls
 
@@ -197,39 +193,17 @@ class LedgerContract:
         return bytes(head)
 
     def entries(self) -> list[Entry]:
-        """Every entry that the node shows, in order; only refolding the head tells whether these are all.
+        """Every entry that the node shows, in order; only refolding the head tells whether these are all."""
+        return self._reader.entries()
 
-        Blocks that were read once are not read again.
+    def shown(self) -> tuple[list[Remembered], bytes]:
+        """What the node shows: every entry with the refolded head after it, and the head that it shows itself.
+
+        What was read once is not read again, unless the node has taken it back.
         """
-        latest = self.web3.eth.block_number
-        if latest > self._read:
-            self._entries += self._entries_between(max(self._read + 1, self.deployed), latest)
-            self._read = latest
-        return list(self._entries)
+        return self._reader.shown()
 
-    def _entries_between(self, first: int, last: int) -> list[Entry]:
-        logs = self.web3.eth.get_logs({"address": self.address, "fromBlock": first, "toBlock": last})
-        times: dict[int, int] = {}
-        entries: list[Entry] = []
-        for log in sorted(logs, key=lambda log: (log["blockNumber"], log["logIndex"])):
-            block, transaction = log["blockNumber"], Web3.to_hex(log["transactionHash"])
-            if block not in times:
-                times[block] = self.web3.eth.get_block(block)["timestamp"]
-            try:
-                fact = fact_of(b"".join(log["topics"]), bytes(log["data"]))
-            except ValueError as error:
-                raise ViolationError(f"the node shows a log that is no entry, in {transaction}: {error}") from None
-            entries.append(Entry(len(self._entries) + len(entries), fact, block, times[block], transaction))
-        return entries
-
-    def shown(self) -> tuple[list[tuple[Entry, bytes]], bytes]:
-        """What the node shows: every entry with the refolded head after it, and the head that it shows itself."""
-        entries = self.entries()
-        heads = list(accumulate(entries, extend, initial=self.genesis.head()))[1:]
-        head = bytes(self._contract.functions.head().call(block_identifier=self._read))
-        return list(zip(entries, heads, strict=True)), head
-
-    def refolded(self) -> list[tuple[Entry, bytes]]:
+    def refolded(self) -> list[Remembered]:
         """Every entry with the head after it.
 
         Raises:
@@ -239,7 +213,7 @@ class LedgerContract:
         refolded = shown[-1][1] if shown else self.genesis.head()
         if refolded != head:
             raise ViolationError(
-                f"the node's entries up to block {self._read} refold to head 0x{refolded.hex()}, the contract's is "
+                f"the node's entries up to block {self._reader.block} refold to head 0x{refolded.hex()}, and it shows "
                 f"0x{head.hex()}: the node withholds or alters entries; use another node"
             )
         return shown
@@ -252,6 +226,10 @@ class LedgerContract:
             ViolationError: If the entries that it shows are not those of the contract's head.
         """
         return replay(self.genesis, [entry for entry, _ in self.refolded()])
+
+    @cached_property
+    def _reader(self) -> EntryReader:
+        return EntryReader(self._contract, self.genesis, self.deployed, self.known)
 
     @cached_property
     def _contract(self) -> Contract:

@@ -3,6 +3,7 @@
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,22 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from web3 import EthereumTesterProvider, Web3
+from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.audit.report import Verdict, noted
-from ledger.chain.contract import LedgerContract
 from ledger.cid import RAW, cid_of
 from ledger.cli import main
 from ledger.documents import canonical
-from ledger.entries import Entry
 from ledger.errors import BlobMismatchedError, InvalidBlobError, UsageError, ViolationError
 from ledger.facts import AbortReason, Role, UpdateRecorded
 from ledger.history import Status
 from ledger.plan import Plan
 from ledger.settlement import Settlement
 from tests.adversary.test_cheating_aggregator import another_model, open_with, posted
+from tests.chains import Embedded
 from tests.world import PLAN, World
 
 
@@ -95,20 +97,26 @@ def test_a_finding_is_one_printable_line_whatever_names_stand_in_it(name: str) -
     assert len(text.splitlines()) == 1
 
 
-class WithholdingNode(LedgerContract):
-    """A contract seen through a node that keeps one update to itself and tells the true head."""
+class WithholdingNode(EthereumTesterProvider):
+    """A node that keeps one event to itself and tells the true head."""
 
-    def entries(self) -> list[Entry]:
-        shown = super().entries()
-        first = next((one for one in shown if isinstance(one.fact, UpdateRecorded)), None)
-        return [one for one in shown if one is not first]
+    withheld = 0
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        answer = super().make_request(method, params)
+        if method == "eth_getLogs":
+            answer["result"] = [log for at, log in enumerate(answer["result"]) if at != self.withheld]
+        return answer
 
 
 def test_a_node_that_withholds_an_entry_from_an_auditor_gets_no_approval(tmp_path: Path) -> None:
     world = posted(tmp_path)
     settle_another_model(world)
     honest = world.contract
-    world.contract = WithholdingNode(honest.web3, honest.address, honest.genesis, honest.deployed)
+    assert isinstance(world.chain, Embedded)
+    node = WithholdingNode(world.chain.tester)
+    node.withheld = next(at for at, one in enumerate(honest.entries()) if isinstance(one.fact, UpdateRecorded))
+    world.contract = replace(honest, web3=Web3(node))
     with pytest.raises(ViolationError, match="withholds or alters entries"):
         world.attest()
     assert honest.history().rounds[1].status is Status.SETTLED
