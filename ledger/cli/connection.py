@@ -76,7 +76,8 @@ class Connection:
         from ledger.following import Follower
 
         try:
-            contract = LedgerContract.attach(self.web3, self.ledger, self.sending(self.memory.folder))
+            sending, known = self.sending(self.memory.folder), self.memory.seen()
+            contract = LedgerContract.attach(self.web3, self.ledger, sending, known)
         except UsageError:
             self.memory.compare(self.memory.seen(), [])  # a ledger that was there and is gone
             raise
