@@ -39,4 +39,4 @@ def deploy(connection: Connection, charter: Path) -> None:
         document(told)
         return
     facts((name.replace("_", " "), value) for name, value in told.items())
-    click.echo(f"For the next commands: export FEDLEDGER_LEDGER={contract.address}")
+    click.echo(f'For the next commands: ledger = "{contract.address}" in fedledger.toml, or export FEDLEDGER_LEDGER')

@@ -23,11 +23,12 @@ _EXAMPLES: dict[str, str | int | bool] = {
     "chain_id": 1337,
     "ledger": "0x" + "00" * 20,
     "plain_http": False,
-    "keystore": "key.json",
     "password_file": "password",
     "max_fee": 100,
 }
 """What stands, commented out, where nothing is given and there is no default."""
+_OWN = {"keystore": "key.json", "state": "state"}
+"""A member's own, beside its config file; written where nothing else is given."""
 _HEAD = """\
 # What the options of `fedledger` commands are where neither the command nor the environment says it.
 # Paths are relative to this file's folder. Passwords and secret keys do not belong in here.
@@ -58,6 +59,8 @@ def _settings(command: Decorated) -> Decorated:
 def init(context: click.Context, /, force: bool, **given: Any) -> None:
     """Write a config file, fedledger.toml, with what is given here and, commented out, all that is not.
 
+    The keystore and the state folder are beside it, if not given: a member is a folder.
+
     It is written to this folder, or to the file that `fedledger --config FILE init` names.
 
     Exit status: 0 written; 2 wrong use, such as a file that is there already.
@@ -67,7 +70,9 @@ def init(context: click.Context, /, force: bool, **given: Any) -> None:
 
     config = context.find_object(Config)
     path = config.path if config else Path(FILE_NAME)
-    content = written({key: value for key, value in given.items() if value not in (None, False)}, path.parent).encode()
+    own = {key: str(path.parent / name) for key, name in _OWN.items()}
+    said = {key: value for key, value in given.items() if value not in (None, False)}
+    content = written(own | said, path.parent).encode()
     parse(content, path)
     if force and path.is_file():
         with replacing(path) as file:

@@ -228,10 +228,13 @@ def init(*arguments: str, **environment: str) -> Result:
     return CliRunner().invoke(main, arguments, env=environment)
 
 
-def test_init_writes_a_file_in_which_every_key_stands_and_nothing_is_set_that_was_not_given() -> None:
+OWN = {"keystore": "key.json", "state": "state"}
+
+
+def test_init_writes_a_file_in_which_every_key_stands_and_what_was_not_given_is_beside_it_or_not_set() -> None:
     assert init("init").exit_code == 0
     text = Path("fedledger.toml").read_text(encoding="utf-8")
-    assert Config(Path("fedledger.toml"), named=True).values == {}
+    assert Config(Path("fedledger.toml"), named=True).values == OWN
     in_force = "".join(line.removeprefix("# ") + "\n" for line in text.splitlines() if " = " in line)
     assert tuple(parse(in_force.encode(), Path("fedledger.toml"))) == KEYS, "the commented lines are settings, too"
 
@@ -249,7 +252,7 @@ def test_what_init_was_given_is_what_commands_read() -> None:
 
 def test_init_takes_what_the_environment_says_too() -> None:
     assert init("init", FEDLEDGER_RPC="http://node").exit_code == 0
-    assert Config(Path("fedledger.toml")).values == {"rpc": "http://node"}
+    assert Config(Path("fedledger.toml")).values == OWN | {"rpc": "http://node"}
 
 
 def test_init_writes_where_config_names_and_paths_stay_the_same_files() -> None:
@@ -267,7 +270,7 @@ def test_init_writes_over_nothing_unless_it_is_told_to() -> None:
     assert "fedledger.toml is there already: change it, or write it anew with --force" in result.stderr
     assert Path("fedledger.toml").read_text() == "rpc"
     assert init("init", "--force", "--rpc", "http://node").exit_code == 0
-    assert Config(Path("fedledger.toml")).values == {"rpc": "http://node"}
+    assert Config(Path("fedledger.toml")).values == OWN | {"rpc": "http://node"}
     assert os.listdir() == ["fedledger.toml"], "nothing half-written is left"
 
 

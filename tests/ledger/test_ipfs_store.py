@@ -242,7 +242,9 @@ def test_a_node_that_is_not_to_be_had_says_nothing_of_a_blob(
         assert "elsewhere" not in " ".join(node.calls)
 
 
-@pytest.mark.parametrize("tell", [status(503), status(500), status(429), Call.hang_up, cut], ids=str)
+@pytest.mark.parametrize(
+    "tell", [status(503), status(500), status(429), Call.hang_up, cut], ids=["503", "500", "429", "hang up", "cut"]
+)
 def test_what_goes_wrong_for_a_moment_is_tried_again(tell: Callable[[Call], None]) -> None:
     with lying(BLOCKS, first(ipfs_rpc.ATTEMPTS - 1, lambda call: tell(call))) as (node, url):
         assert IpfsStore(url).get(CID) == BLOB
