@@ -106,7 +106,7 @@ def admit(connection: Connection, account: str, name: str, roles: tuple[str, ...
         raise UsageError(f"--name: {error}") from None
     contract, governor = connection.contract, connection.account
     connection.confirm(f"Admit {account} as {name}, {' and '.join(roles)}?")
-    note = f"{name} accepts the charter now: fedledger charter accept"
+    note = f"{name} joins now: fedledger join"
     recorded(connection, contract.admit(governor, account, _role(roles), name), note)
 
 
