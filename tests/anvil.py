@@ -43,7 +43,7 @@ class Anvil:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.web3 = Web3(Web3.HTTPProvider(self.url))
-        command = [
+        self._command = [
             str(binary()),
             "--host",
             "127.0.0.1",
@@ -53,15 +53,19 @@ class Anvil:
             *([] if "--hardfork" in options else ["--hardfork", "prague"]),
             *options,
         ]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.start()
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start the node; with ``--state FILE`` it goes on where it was shut down."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + STARTS_WITHIN
         while not self.web3.is_connected():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"anvil did not answer at {self.url} within {STARTS_WITHIN:.0f} seconds")
             time.sleep(0.02)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -73,6 +77,11 @@ class Anvil:
         """End the node; nothing answers at `url` any more."""
         self._process.kill()
         self._process.wait()
+
+    def shut_down(self) -> None:
+        """End the node as its user would, so that it keeps its state."""
+        self._process.terminate()
+        self._process.wait(STARTS_WITHIN)
 
     def rpc(self, method: str, *parameters: Any) -> Any:
         """Call a method of anvil's own."""

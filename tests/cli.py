@@ -15,7 +15,10 @@ from eth_hash.auto import keccak
 
 from ledger.age import show_age_key
 from ledger.chain.contract import LedgerContract
+from ledger.cid import Cid
 from ledger.cli import main
+from ledger.storage.folder import FolderStore
+from ledger.storage.location import open_store
 from ledger.updates import MODEL_HEADER, Place, encode, update_header
 from tests.anvil import Anvil
 from tests.world import PLAN, SCHEMA, tensors
@@ -113,6 +116,13 @@ class Cli:
         assert len(lines) == 1, result.output
         assert not result.stdout or "--json" not in arguments
         return lines[0].removeprefix("Error: ")
+
+    def move_blobs(self, store: str) -> None:
+        """Keep all blobs in another store from now on."""
+        before, after = FolderStore(Path(self.store)), open_store(store)
+        for path in before.folder.iterdir():
+            after.copy(Cid.parse(path.name), before)
+        self.store = store
 
     # ------------------------------------------------------------------ steps
 

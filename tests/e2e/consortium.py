@@ -105,9 +105,15 @@ class Consortium:
         arguments = ["participate", "--task", str(task), "--data", str(data), "--poll", "0.2", "--yes", *more]
         return self.start(site, *arguments, kill=kill, skew=skew, environment=environment)
 
-    def aggregate(self, *more: str, party: str = "aggregator", kill: Kill | None = None) -> Process:
+    def aggregate(
+        self,
+        *more: str,
+        party: str = "aggregator",
+        kill: Kill | None = None,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> Process:
         arguments = ["aggregate", "--plan", str(self.cli.path("plan.toml")), "--poll", "0.2", "--yes", *more]
-        return self.start(party, *arguments, kill=kill)
+        return self.start(party, *arguments, kill=kill, environment=environment)
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
@@ -134,6 +140,14 @@ class Consortium:
             assert time.monotonic() < deadline, [process.said for process in self.processes]
             time.sleep(0.1)
         return history
+
+    def until_said(self, process: Process, text: str) -> None:
+        """Wait until a process, which goes on, says something."""
+        deadline = time.monotonic() + WITHIN
+        while text not in process.said:
+            assert process.status is None, f"{process.party} ended: {process.said}"
+            assert time.monotonic() < deadline, process.said
+            time.sleep(0.1)
 
     def audited(self) -> None:
         """The audit of the live ledger finds nothing wrong."""
