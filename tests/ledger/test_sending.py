@@ -199,6 +199,48 @@ def test_a_call_that_died_after_it_was_recorded_and_was_followed_by_another_is_a
     assert (scene.recorded(), scene.journalled()) == ([SECOND, THIRD, SECOND], [])
 
 
+def refusing(scene: Scene) -> Bend:
+    """The node does not take what is in the journal now."""
+    refused = ["0x" + one.raw.hex() for one in scene.journalled()]
+
+    def bend(method: str, params: Any, ask: Callable[[], Any]) -> Any:
+        if method == "eth_sendRawTransaction" and params[0] in refused:
+            return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "exceeds block gas limit"}}
+        return ask()
+
+    return bend
+
+
+def test_another_call_that_died_and_that_the_node_refuses_gives_its_place_to_this_one(scene: Scene) -> None:
+    scene.dies(SECOND, POINTS["before it is sent"])
+    scene.sends(THIRD, refusing(scene))
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([THIRD], 1, [])
+
+
+def test_a_call_that_died_and_that_the_node_refuses_stays_journalled_as_it_may_be_on_its_way_elsewhere(
+    scene: Scene,
+) -> None:
+    scene.dies(SECOND, POINTS["before it is sent"])
+    with pytest.raises(UnavailableError, match="more gas than the chain's blocks have"):
+        scene.sends(SECOND, refusing(scene))
+    scene.sends(SECOND)
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([SECOND], 1, [])
+
+
+def test_a_call_that_died_and_has_become_too_cheap_is_sent_with_a_higher_fee(scene: Scene) -> None:
+    scene.dies(SECOND, POINTS["before it is sent"])
+    (cheap,) = scene.journalled()
+    before = scene.node.web3.eth.get_block("latest")["baseFeePerGas"]
+    scene.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(10 * cheap.fee))
+    scene.node.mine()
+    try:
+        sent = transaction(scene, scene.sends(SECOND))
+    finally:  # which a snapshot does not bring back
+        scene.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(before))
+    assert sent["maxFeePerGas"] > 10 * cheap.fee
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([SECOND], 1, [])
+
+
 @pytest.mark.parametrize("charter", [SECOND, THIRD], ids=["the same call", "another call"])
 def test_a_transaction_whose_nonce_another_one_took_is_dropped(scene: Scene, charter: Cid) -> None:
     scene.dies(SECOND, POINTS["before it is sent"])
