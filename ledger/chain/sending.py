@@ -2,7 +2,7 @@
 
 1. One process at a time sends for a journal (a lock on its file).
 2. What the journal has of the account is brought to its end first, in the order of nonces: sent again, byte for byte,
-   until one of its variants is in a block. If it is the call that is asked for, that is all.
+   and waited for until one of its variants is in a block. If it is the call that is asked for, that is all.
 3. Else the call is estimated (where the contract refuses it, that is all), signed, written to the journal, and sent.
 4. A transaction that is in no block for long is signed again with the same nonce and higher fees; only one of those
    variants can ever be in a block.
@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, cast
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.contract.contract import ContractConstructor, ContractFunction
-from web3.exceptions import TransactionNotFound, Web3Exception
+from web3.exceptions import TransactionIndexingInProgress, TransactionNotFound, Web3Exception
 from web3.types import BlockData, RPCEndpoint, TxParams, TxReceipt
 
 from ledger.chain.journal import Journal, Pending
@@ -109,24 +109,28 @@ class _Sender:
             same = _same(variants[0], asked)
             if at > nonce and not same:
                 break  # a transaction before it is gone, with a block that was taken back: this call takes that place
-            receipt = self._resumed(variants)
+            if (refusal := self._offered_again(variants)) is not None:
+                if same:
+                    raise refusal
+                self.journal.drop(variants)  # this call takes its nonce: only one of the two can be in a block
+                break
+            receipt = self._wait(variants)
+            self.journal.drop(variants)
             if same and receipt is not None:
                 return receipt
             nonce = max(nonce, at + 1)
         return self._fresh(call, asked)
 
-    def _resumed(self, variants: list[Pending]) -> TxReceipt | None:
-        """Bring a journalled transaction to its end; None if another one has its nonce."""
-        if (receipt := self._receipt(variants)) is None:
-            errors = [self._offer(one) for one in variants]
-            if None not in errors and (last := errors[-1]) is not None:
-                if CHEAP.search(str(last)):
-                    self._push(variants)
-                elif not USED.search(str(last)):
-                    raise last
-            receipt = self._wait(variants)
-        self.journal.drop(variants)
-        return receipt
+    def _offered_again(self, variants: list[Pending]) -> Exception | None:
+        """Send a journalled transaction again, unless it is in a block; the node's error if it takes no variant."""
+        if self._receipt(variants) is not None:
+            return None
+        errors = [self._offer(one) for one in variants]
+        last = None if None in errors else errors[-1]
+        if last is not None and CHEAP.search(str(last)):
+            self._push(variants)
+            return None
+        return None if USED.search(str(last)) else last
 
     def _fresh(self, call: Call, asked: Mapping[str, Any]) -> TxReceipt:
         latest = self.web3.eth.get_block("latest")
@@ -225,7 +229,7 @@ class _Sender:
         for one in reversed(variants):
             try:
                 return self.web3.eth.get_transaction_receipt(cast(Any, one.signed.hash))
-            except TransactionNotFound:
+            except (TransactionNotFound, TransactionIndexingInProgress):
                 pass
         return None
 

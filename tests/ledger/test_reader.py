@@ -169,6 +169,20 @@ def test_the_questions_to_a_limited_node_grow_with_the_blocks_and_not_faster(lim
     assert counts[1] <= 2 * 40 + fixed
 
 
+def test_a_node_that_gives_more_again_is_asked_for_more_again() -> None:
+    node = PaperNode(pairs := history(40), limit=10)
+    node.latest = DEPLOYED + 100 * RANGE
+
+    def answer(method: str, params: list[Any]) -> Any:
+        if server.count("eth_getLogs") == 30:
+            node.limit = RANGE
+        return node(method, params)
+
+    with NodeServer(answer) as server:
+        assert seen_through(server).refolded() == pairs
+        assert server.count("eth_getLogs") < 250
+
+
 PHRASES = {
     "geth": RpcFault(-32000, "block range limit exceeded"),
     "geth, too": RpcFault(-32602, "exceed maximum block range: 50000"),

@@ -26,6 +26,7 @@ from tests.anvil import Anvil, Bend, Bent
 
 FIRST, SECOND, THIRD = (cid_of(text) for text in (b"first", b"second", b"third"))
 GWEI = 10**9
+LOCKS = Path("/proc/locks")
 
 
 class Death(BaseException):
@@ -199,6 +200,48 @@ def test_a_call_that_died_after_it_was_recorded_and_was_followed_by_another_is_a
     assert (scene.recorded(), scene.journalled()) == ([SECOND, THIRD, SECOND], [])
 
 
+def refusing(scene: Scene) -> Bend:
+    """The node does not take what is in the journal now."""
+    refused = ["0x" + one.raw.hex() for one in scene.journalled()]
+
+    def bend(method: str, params: Any, ask: Callable[[], Any]) -> Any:
+        if method == "eth_sendRawTransaction" and params[0] in refused:
+            return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "exceeds block gas limit"}}
+        return ask()
+
+    return bend
+
+
+def test_another_call_that_died_and_that_the_node_refuses_gives_its_place_to_this_one(scene: Scene) -> None:
+    scene.dies(SECOND, POINTS["before it is sent"])
+    scene.sends(THIRD, refusing(scene))
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([THIRD], 1, [])
+
+
+def test_a_call_that_died_and_that_the_node_refuses_stays_journalled_as_it_may_be_on_its_way_elsewhere(
+    scene: Scene,
+) -> None:
+    scene.dies(SECOND, POINTS["before it is sent"])
+    with pytest.raises(UnavailableError, match="more gas than the chain's blocks have"):
+        scene.sends(SECOND, refusing(scene))
+    scene.sends(SECOND)
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([SECOND], 1, [])
+
+
+def test_a_call_that_died_and_has_become_too_cheap_is_sent_with_a_higher_fee(scene: Scene) -> None:
+    scene.dies(SECOND, POINTS["before it is sent"])
+    (cheap,) = scene.journalled()
+    before = scene.node.web3.eth.get_block("latest")["baseFeePerGas"]
+    scene.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(10 * cheap.fee))
+    scene.node.mine()
+    try:
+        sent = transaction(scene, scene.sends(SECOND))
+    finally:  # which a snapshot does not bring back
+        scene.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(before))
+    assert sent["maxFeePerGas"] > 10 * cheap.fee
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([SECOND], 1, [])
+
+
 @pytest.mark.parametrize("charter", [SECOND, THIRD], ids=["the same call", "another call"])
 def test_a_transaction_whose_nonce_another_one_took_is_dropped(scene: Scene, charter: Cid) -> None:
     scene.dies(SECOND, POINTS["before it is sent"])
@@ -283,13 +326,35 @@ for number in range(5):
 """
 
 
-def test_two_processes_with_one_journal_use_no_nonce_twice(scene: Scene) -> None:
+def test_two_processes_with_one_journal_record_every_call_once(scene: Scene) -> None:
     arguments = [scene.node.url, scene.contract.address, scene.governor.key.hex(), str(scene.journal)]
     command = [sys.executable, "-c", PROGRAM, *arguments]
     running = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     assert sorted(scene.recorded(), key=str) == sorted([cid_of(b"%d" % n) for n in range(5)] * 2, key=str)
     assert scene.sent() == 10
+
+
+@pytest.mark.skipif(not LOCKS.exists(), reason="this system does not show who waits for a lock")
+def test_who_sends_with_a_journal_waits_for_who_does_so_already(scene: Scene) -> None:
+    asked: list[str] = []
+
+    def bend(method: str, params: Any, ask: Callable[[], Any]) -> Any:
+        asked.append(method)
+        return ask()
+
+    scene.node.mining(False)
+    first, _ = in_the_background(lambda: scene.sends(SECOND))
+    wait_until(lambda: bool(scene.node.waiting()), first)
+    second, _ = in_the_background(lambda: scene.sends(THIRD, bend))
+    lock = f":{scene.journal.with_name('transactions.lock').stat().st_ino} "
+    wait_until(lambda: asked or any("->" in line and lock in line for line in LOCKS.read_text().splitlines()), second)
+    assert asked == []
+    scene.node.mining(True)
+    scene.node.mine()
+    first.join()
+    second.join()
+    assert (scene.recorded(), scene.sent(), scene.journalled()) == ([SECOND, THIRD], 2, [])
 
 
 def test_on_the_embedded_chain_a_call_that_died_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,12 +381,12 @@ def in_the_background(call: Callable[[], object]) -> tuple[threading.Thread, lis
         except Exception as error:
             results.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread, results
 
 
-def wait_until(condition: Callable[[], bool], thread: threading.Thread) -> None:
+def wait_until(condition: Callable[[], object], thread: threading.Thread) -> None:
     while not condition():
         assert thread.is_alive()
         thread.join(0.02)
