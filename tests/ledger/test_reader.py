@@ -171,7 +171,7 @@ def test_the_questions_to_a_limited_node_grow_with_the_blocks_and_not_faster(lim
 
 def test_a_node_that_gives_more_again_is_asked_for_more_again() -> None:
     node = PaperNode(pairs := history(40), limit=10)
-    node.latest = DEPLOYED + 100 * RANGE
+    node.latest = DEPLOYED + 20 * RANGE
 
     def answer(method: str, params: list[Any]) -> Any:
         if server.count("eth_getLogs") == 30:
@@ -180,7 +180,7 @@ def test_a_node_that_gives_more_again_is_asked_for_more_again() -> None:
 
     with NodeServer(answer) as server:
         assert seen_through(server).refolded() == pairs
-        assert server.count("eth_getLogs") < 250
+        assert server.count("eth_getLogs") < 150
 
 
 PHRASES = {
