@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from web3.exceptions import Web3Exception
@@ -104,7 +104,7 @@ def alone(folder: Path, work: str) -> Iterator[None]:
                 f"`fedledger {work}` runs for this member already, as process {lock.read() or 'unknown'}: stop it, or, "
                 "for another member, name another state folder with --state"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with suppress(OSError):  # the number is for people; the lock holds on a full disk, too
+            os.truncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def aggregate(
     """
     from ledger.aggregating import Aggregating, finished, goal
     from ledger.aggregator import Aggregator
-    from ledger.errors import UsageError
+    from ledger.errors import UnavailableError, UsageError
     from ledger.loop import alone, repeat, until_stopped
 
     follower, log = connection.follower, log_of(log_format)
@@ -69,7 +70,8 @@ def aggregate(
         raise UsageError(f"{account.address} is no member's account: have the governor admit it as an aggregator")
     model = history.model_of(history.latest_released)
     if model is not None:
-        plans(history, model)  # a plan that cannot be used is better known now than at the first opening
+        with suppress(UnavailableError):  # a store that is down is waited for; a bad plan is better known now
+            plans(history, model)
     many = 1 if once else rounds
     connection.confirm(
         f"Aggregate {many} round{'s' * (many > 1)} of {follower.contract.address}, as member {member.id}?"

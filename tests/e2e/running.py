@@ -98,6 +98,7 @@ class Process:
         skew: float = 0,
     ) -> None:
         self.party, self.log = party, log
+        log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self._process: ForkServerProcess = context.Process(

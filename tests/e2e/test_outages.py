@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,18 +119,14 @@ def test_a_site_whose_disk_is_full_goes_on_once_there_is_room(consortium: Consor
     cli, small = consortium.cli, tmp_path / "small"
     shutil.copytree(cli.state / "site 1", tmp_path / "remembered")
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         shutil.copytree(tmp_path / "remembered", small, dirs_exist_ok=True)
-        (small / "filler").write_bytes(bytes(200_000))
-        with open(small / "rest", "wb") as rest:
-            try:
-                while True:
-                    rest.write(b"\0" * 1024)
-                    rest.flush()
-            except OSError:
+        with suppress(OSError), open(small / "filler", "wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
                 pass
+        assert shutil.disk_usage(small).free == 0
         cli.ok("aggregator", "round", "open", str(cli.path("plan.toml")))
         site = consortium.participate("site 1", "--once", environment={"FEDLEDGER_STATE": str(small)})
         consortium.until_said(site, "No space left on device")
@@ -138,5 +135,6 @@ def test_a_site_whose_disk_is_full_goes_on_once_there_is_room(consortium: Consor
         assert site.wait() == 0, site.said
         assert len(consortium.history.rounds[1].updates) == 1
     finally:
-        consortium.processes[-1].kill()
+        for process in consortium.processes:
+            process.kill()
         subprocess.run(["umount", str(small)], check=True)
