@@ -1,0 +1,241 @@
+"""What a site does about a round, also one that it cannot answer or that somebody else answered, on a real chain."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.aggregator import terms
+from ledger.chain.contract import LedgerContract
+from ledger.cid import Cid
+from ledger.errors import UnavailableError, UsageError
+from ledger.following import Follower
+from ledger.history import Round
+from ledger.logs import Log
+from ledger.plan import Training
+from ledger.receipts import StateFolder
+from ledger.storage.folder import FolderStore
+from ledger.updates import Array, Place
+from participant.answering import Answering, seed_of
+from participant.outbox import ANSWER, Outbox
+from tests.cli import Cli
+from tests.world import PLAN
+
+
+class Trainer:
+    """Adds one to every tensor of the base model; counts how often."""
+
+    examples = 10
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.trained, self._fails = 0, fails
+
+    def train(self, base: Mapping[str, Array], training: Training, seed: int) -> dict[str, Any]:
+        self.trained += 1
+        if self._fails:
+            raise self._fails
+        return {name: array + array.dtype.type(1) for name, array in base.items()}
+
+
+class SiteAtWork:
+    """Site 1 of a founded ledger."""
+
+    def __init__(self, cli: Cli, trainer: Trainer, finality: str = "latest", once: bool = False) -> None:
+        contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
+        memory = StateFolder.of(cli.state / "site 1", contract.genesis.chain_id, cli.ledger)
+        self.stream, self.trainer, self.store = io.StringIO(), trainer, FolderStore(Path(cli.store))
+        follower = Follower(contract, memory, finality)
+        self.answering = Answering(
+            follower, self.store, cli.party("site 1"), trainer, Log(stream=self.stream), once=once
+        )
+        self._cli = cli
+
+    def steps(self, count: int = 3) -> list[bool]:
+        return [self.answering.step() for _ in range(count)]
+
+    @property
+    def said(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def round(self) -> Round:
+        history = LedgerContract.attach(self._cli.anvil.web3, self._cli.ledger).history()
+        return history.rounds[history.latest_round]
+
+
+@pytest.fixture
+def site(cli: Cli) -> SiteAtWork:
+    return SiteAtWork(cli, Trainer())
+
+
+def test_a_round_is_trained_for_and_posted_once(cli: Cli, site: SiteAtWork) -> None:
+    cli.open()
+    assert site.steps() == [False] * 3
+    assert site.trainer.trained == 1
+    posted = site.round.updates[1]
+    assert site.store.get(posted.update)
+    assert posted.weight == 10
+    assert "posted, and final  round 1" in site.said
+    assert not list(site.answering.outbox.blobs.folder.iterdir()), "nothing is on its way any more"
+
+
+def test_once_is_done_when_the_update_is_final(cli: Cli) -> None:
+    site = SiteAtWork(cli, Trainer(), once=True)
+    assert site.steps() == [False] * 3
+    cli.open()
+    assert site.steps(2) == [False, True]
+
+
+def test_once_is_done_also_if_the_round_ended_meanwhile(cli: Cli) -> None:
+    site = SiteAtWork(cli, Trainer(), once=True)
+    cli.open()
+    site.steps(1)
+    cli.ok("site 2", "round", "post", "1", cli.update(2), "--weight", "10")
+    cli.ok("aggregator", "round", "settle")
+    assert site.steps(1) == [True]
+
+
+def test_nothing_is_done_for_a_round_whose_opening_is_not_final(cli: Cli) -> None:
+    site = SiteAtWork(cli, Trainer(), finality="3")
+    cli.open()
+    site.steps()
+    assert (site.trainer.trained, dict(site.round.updates)) == (0, {})
+    cli.anvil.rpc("anvil_mine", "0x3")
+    site.steps(1)
+    assert site.trainer.trained == 1
+
+
+def test_what_was_trained_is_posted_by_the_next_process_with_the_same_bytes(cli: Cli, site: SiteAtWork) -> None:
+    cli.open()
+    known, member = site.round, 1
+    place = Place.of(site.answering.follower.contract.genesis, known.opened)
+    kept = site.answering.outbox.keep(place, member, b"as if it had been trained before", 10)
+    site.steps()
+    assert site.trainer.trained == 0
+    assert site.round.updates[1].update == kept.update
+
+
+HOPELESS: dict[str, tuple[Callable[[Cli], object], Trainer, str]] = {
+    "a plan that is none": (
+        lambda cli: open_by(cli, b"garbage"),
+        Trainer(),
+        "no update can be made for this round  round 1  why malformed: not a plan",
+    ),
+    "a task that fails": (
+        lambda cli: cli.open(),
+        Trainer(UsageError("training diverged")),
+        "no update can be made for this round  round 1  why training diverged",
+    ),
+    "a base model of another form": (
+        lambda cli: open_by(cli, PLAN.model_copy(update={"tensors": {"weight": PLAN.tensors["weight"]}}).encode()),
+        Trainer(),
+        "why schema: tensor 'bias' is F16 [3], the plan says absent",
+    ),
+}
+
+
+def open_by(cli: Cli, plan: bytes) -> None:
+    """Open a round by any bytes, as an aggregator can that does not use our commands."""
+    contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
+    contract.open(cli.party("aggregator"), FolderStore(Path(cli.store)).put(plan), 0, terms(PLAN))
+
+
+@pytest.mark.parametrize("why", HOPELESS)
+def test_a_round_that_no_update_can_be_made_for_is_passed_over_and_said_once(cli: Cli, why: str) -> None:
+    begin, trainer, said = HOPELESS[why]
+    site = SiteAtWork(cli, trainer)
+    begin(cli)
+    assert site.steps(4) == [False] * 4
+    assert site.said.count(said) == 1
+    assert not site.round.updates
+
+
+def test_a_plan_outside_of_the_charters_limits_is_not_trained_for(cli: Cli) -> None:
+    charter = '# Two\n\n```fedledger-limits\n{"min_window": 3600}\n```\n'
+    cli.ok("governor", "charter", "change", cli.file("two.md", charter))
+    for name in ("site 1", "site 2", "aggregator", "auditor"):
+        cli.ok(name, "join", "--age-key", cli.look("member", "show", "1")["age_key"])
+    open_by(cli, PLAN.encode())
+    site = SiteAtWork(cli, Trainer())
+    site.steps()
+    assert site.trainer.trained == 0
+    assert "the plan is outside of the charter's limits: window 600, the charter's min_window is 3600" in site.said
+
+
+def test_a_plan_that_is_not_to_be_had_is_waited_for(cli: Cli, site: SiteAtWork) -> None:
+    cli.open()
+    blob = site.store.get(site.round.opened.plan)
+    site.store.path(site.round.opened.plan).unlink()
+    with pytest.raises(UnavailableError, match="is not to be had"):
+        site.answering.step()
+    site.store.put(blob)
+    site.steps(1)
+    assert 1 in site.round.updates
+
+
+def test_a_round_that_another_process_answered_is_left_alone(cli: Cli, site: SiteAtWork) -> None:
+    cli.open()
+    place = Place.of(site.answering.follower.contract.genesis, site.round.opened)
+    site.answering.outbox.keep(place, 1, b"mine", 10)
+    cli.ok("site 1", "round", "post", "1", cli.update(1), "--weight", "10")
+    site.steps()
+    assert site.trainer.trained == 0
+    assert site.said.count("another process posted for this member  round 1") == 1
+
+
+def test_a_member_that_may_not_post_says_why_and_waits_for_the_next_round(cli: Cli) -> None:
+    cli.ok("governor", "member", "suspend", "1")
+    cli.open(quorum=1)
+    site = SiteAtWork(cli, Trainer())
+    site.steps()
+    assert site.trainer.trained == 0
+    assert site.said.count("this round takes no update of ours  round 1  why member 1 (site 1) is no participant") == 1
+
+
+def test_who_is_no_member_is_told_what_to_do(cli: Cli, site: SiteAtWork) -> None:
+    site.answering.account = cli.party("stranger")
+    with pytest.raises(UsageError, match="is no member's account: have the governor admit it, then `fedledger join`"):
+        site.answering.step()
+
+
+def test_training_draws_on_round_and_member_alone() -> None:
+    seeds = {seed_of(round_, member) for round_ in range(1, 30) for member in range(1, 30)}
+    assert len(seeds) == 29 * 29
+    assert all(0 <= seed < 1 << 63 for seed in seeds)
+
+
+# --------------------------------------------------------------------------------------------- outbox
+
+
+PLACE = Place(1, "0x" + "11" * 20, 3, Cid(b"p" * 32, 0x55), Cid(b"b" * 32, 0x55))  # type: ignore[arg-type]
+
+
+def test_what_is_kept_is_found_for_its_place_and_member_alone(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    kept = outbox.keep(PLACE, 1, b"update", 7)
+    again = Outbox(tmp_path / "outbox")
+    assert again.get(PLACE, 1) == kept
+    assert again.blobs.get(kept.update) == b"update"
+    assert again.get(PLACE, 2) is None
+    assert again.get(Place(**{**vars(PLACE), "round": 4}), 1) is None
+    again.keep(PLACE, 1, b"another", 7)
+    assert len(list((tmp_path / "outbox").iterdir())) == 2, "one answer, and its blob"
+    again.clear()
+    assert again.get(PLACE, 1) is None
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b'{"place": 1, "member": 1}', b"[]", b"\xff"])
+def test_a_damaged_answer_is_named(tmp_path: Path, damage: bytes) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.keep(PLACE, 1, b"update", 7)
+    (tmp_path / ANSWER).write_bytes(damage)
+    if damage == b'{"place": 1, "member": 1}':
+        assert outbox.get(PLACE, 1) is None, "it is for another place"
+        return
+    with pytest.raises(UnavailableError, match=f"{ANSWER} is damaged"):
+        outbox.get(PLACE, 1)
