@@ -93,8 +93,8 @@ class Aggregating:
 
     def _work_on(self, view: View, known: Round) -> None:
         self._fetch(known)
-        if self.relay is not None:
-            self._relay(view, known)
+        if self._relay(view, known):
+            return  # what was recorded just now is not in `view`, nor final
         running = view.time <= known.opened.deadline and len(known.updates) < known.eligible
         if running:
             left = known.opened.deadline - view.time
@@ -151,12 +151,13 @@ class Aggregating:
 
     # ------------------------------------------------------------------ relay
 
-    def _relay(self, view: View, known: Round) -> None:
+    def _relay(self, view: View, known: Round) -> bool:
         """Carry signed updates to the chain whose blobs are here and verified: none is relayed unseen."""
         carried = dict(islice(self._signed(view, known), MOST_AT_ONCE))
         if carried:
             contract, account = self.aggregator.contract, self.aggregator.account
             self._tell("relayed", contract.relay_updates(account, known.number, list(carried.values())))
+        return bool(carried)
 
     def _signed(self, view: View, known: Round) -> Iterator[tuple[str, SignedUpdate]]:
         """The signed updates for this round that are not recorded yet, by account."""
