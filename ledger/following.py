@@ -10,8 +10,17 @@ from web3.types import TxReceipt
 
 from ledger.chain.contract import LedgerContract
 from ledger.chain.node import final_block, now
+from ledger.cid import Cid
 from ledger.errors import Refused, ViolationError
-from ledger.facts import AttestationRecorded, CharterAccepted, RoundAborted, RoundOpened, RoundSettled, UpdateRecorded
+from ledger.facts import (
+    AttestationRecorded,
+    CharterAccepted,
+    CharterChanged,
+    RoundAborted,
+    RoundOpened,
+    RoundSettled,
+    UpdateRecorded,
+)
 from ledger.history import History, Round
 from ledger.receipts import Receipt, Remembered, StateFolder
 from ledger.rules import apply
@@ -39,6 +48,11 @@ class View:
     def is_final(self) -> bool:
         """Whether all entries are final."""
         return not self.entries or self.entries[-1][0].block <= self.final
+
+    def charter(self, version: int) -> Cid:
+        """The charter of that version, in force or not any more."""
+        changes = (entry.fact for entry, _ in self.entries if isinstance(entry.fact, CharterChanged))
+        return next((fact.charter for fact in changes if fact.version == version), self.history.genesis.charter)
 
     def opened_for_good(self, known: Round) -> bool:
         """Whether a round's opening is final."""
