@@ -47,7 +47,7 @@ class Mirroring:
                 self.store.pin(cid, self.limit)
             except (BlobMissingError, BlobMismatchedError, BlobTooLargeError) as error:
                 (self.altered if isinstance(error, BlobMismatchedError) else self.missing).append(cid)
-                self.log.warn("not to be had", blob=cid, why=error)
+                self.log.waiting("not to be had", blob=cid, why=error)
             else:
                 self.pinned.add(cid)
         lacks = len(self.missing) + len(self.altered)
