@@ -210,22 +210,22 @@ def _undecided(known: Round) -> bool:
     )
 
 
-def goal(folder: Path, latest: int, rounds: int) -> int:
+def goal(folder: Path, done: int, rounds: int) -> int:
     """The number of the last round of a job of so many rounds; a job that was not finished goes on, with its own.
 
     Args:
         folder: The ledger's folder in the aggregator's state.
-        latest: The newest round.
+        done: The last round that is no part of a new job.
         rounds: How many the job has.
     """
     path = folder / GOAL
     try:
         kept = json.loads(path.read_bytes())
-        if kept["rounds"] == rounds and kept["last"] >= latest:
+        if kept["rounds"] == rounds and kept["last"] >= done:
             return int(kept["last"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, or none that can be read: this is a new job
-    last = latest + rounds
+    last = done + rounds
     with replacing(path) as file:
         file.write(json.dumps({"rounds": rounds, "last": last}).encode())
     return last
