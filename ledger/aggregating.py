@@ -7,10 +7,9 @@ process, one that died, or another aggregator. What is recorded can be recorded 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 
 from web3.types import TxReceipt
@@ -19,12 +18,14 @@ from ledger.aggregator import Aggregator, propose
 from ledger.chain.signed_files import UpdateFile
 from ledger.chain.signing import SignedUpdate
 from ledger.cid import Cid
-from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, Refused, UnavailableError
+from ledger.errors import FedledgerError, UnavailableError
 from ledger.facts import RoundSettled
+from ledger.fetching import Fetching
 from ledger.following import Follower, View
 from ledger.history import History, Round, Status
 from ledger.logs import Log
-from ledger.plan import Plan
+from ledger.manifest import Reason
+from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.storage.folder import replacing
 
 Plans = Callable[[History, Cid], Plan]
@@ -48,7 +49,7 @@ class Aggregating:
         last: The number of the last round to work on.
         log: Told what happens.
         relay: Where sites without ether leave their signed updates; None where they do not.
-        patience: Seconds to wait for an update that is not to be had, once the round could be settled.
+        patience: Seconds in which an update is asked for in vain, after the round's end, before it is left out.
     """
 
     follower: Follower
@@ -58,14 +59,24 @@ class Aggregating:
     log: Log
     relay: Path | None = None
     patience: float = PATIENCE
-    _held: set[Cid] = field(default_factory=set, init=False)
-    _set_aside: set[tuple[Path, int]] = field(default_factory=set, init=False)
-    """Signed updates that cannot be relayed, each with the time at which its file was written."""
-    _due: tuple[int, float] = field(default=(0, 0.0), init=False)
-    """The round that could be settled first at this time, by a clock of this process."""
+    _set_aside: set[tuple[Path, int, bytes]] = field(default_factory=set, init=False)
+    """Signed updates that cannot be relayed: the file, the time at which it was changed, and the round's opening."""
+    _limit_of: tuple[Cid | None, int] = field(default=(None, 0), init=False)
+    """The most bytes of an update, by the plan that was read last."""
+
+    @cached_property
+    def _blobs(self) -> Fetching:
+        return Fetching(self.aggregator.store, self.log)
 
     def step(self) -> bool:
         """Do what is due; returns whether the last round has ended for good."""
+        try:
+            return self._step()
+        except Exception:
+            self._blobs.begin()  # while chain or store were out of reach, nobody could look for what is missing
+            raise
+
+    def _step(self) -> bool:
         view = self.follower.look()
         for lost in view.displaced:
             self.log.warn("an entry of ours is not on the chain any more", entry=type(lost.entry.fact).__name__)
@@ -92,38 +103,37 @@ class Aggregating:
         self._tell("opened", receipt, base=base)
 
     def _work_on(self, view: View, known: Round) -> None:
-        self._fetch(known)
-        if self.relay is not None:
-            self._relay(view, known)
         running = view.time <= known.opened.deadline and len(known.updates) < known.eligible
+        if self._relay(view, known):
+            return  # what was recorded just now is not in `view`, nor final
+        self._fetch(known)
+        if running or not view.is_final:
+            self._blobs.begin()  # how long an update is missed counts from the end of the round
         if running:
-            left = known.opened.deadline - view.time
             self.log.waiting("waiting for updates", round=known.number, have=len(known.updates), of=known.eligible)
-            self._due = (known.number, time.monotonic() + left)
         elif not view.is_final:
             self.log.waiting("waiting for the last updates to be final", round=known.number)
-        elif missing := {member for member, one in known.updates.items() if one.update not in self._held}:
+        elif missing := {member for member, one in known.updates.items() if self._blobs.lacking([one.update])}:
             self._without(view.history, known, missing)
         else:
-            self._settle(view.history, set())
+            self._settle(view.history, known, set())
 
     def _fetch(self, known: Round) -> None:
         """Fetch, verify and pin what was recorded, as it comes."""
-        for member, one in known.updates.items():
-            if one.update not in self._held:
-                try:
-                    self.aggregator.store.pin(one.update)
-                except (BlobMissingError, BlobMismatchedError) as error:
-                    self.log.waiting("an update is not to be had", round=known.number, member=member, why=error)
-                else:
-                    self._held.add(one.update)
+        wanted = {one.update: {"round": known.number, "member": one.member} for one in known.updates.values()}
+        self._blobs.fetch(wanted, self._limit(known))
+
+    def _limit(self, known: Round) -> int:
+        """The most bytes that an update of the round may have."""
+        if self._limit_of[0] != known.opened.plan:
+            plan = Plan.decode(self.aggregator.store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
+            self._limit_of = known.opened.plan, plan.max_update_bytes
+        return self._limit_of[1]
 
     def _without(self, history: History, known: Round, missing: set[int]) -> None:
         """Settle without updates that are not to be had, once they had their time."""
-        number, now = known.number, time.monotonic()
-        if self._due[0] != number:
-            self._due = (number, now)
-        if now < self._due[1] + self.patience:
+        waited = [self._blobs.missed_for(known.updates[member].update) for member in missing]
+        if not all(seconds is not None and seconds >= self.patience for seconds in waited):
             return
         own = self.aggregator.account.address.lower()
         if relayed := [member for member in missing if known.updates[member].sender == own]:
@@ -132,10 +142,16 @@ class Aggregating:
                 f"the update of member {relayed[0]}, which this aggregator relayed itself, is not to be had any more: "
                 "bring its blob back, or let the round expire"
             )
-        self._settle(history, missing)
+        self._settle(history, known, missing)
 
-    def _settle(self, history: History, missing: set[int]) -> None:
+    def _settle(self, history: History, known: Round, missing: set[int]) -> None:
         proposal = propose(history, self.aggregator.store, missing)
+        rows = proposal.settlement.manifest.updates
+        left_out = {known.updates[row.member].update for row in rows if row.excluded is Reason.UNAVAILABLE}
+        if lost := left_out & self._blobs.held:
+            # That is this store's failure and no claim to make yet: they are fetched again, and have their time.
+            self._blobs.held -= lost
+            raise UnavailableError(f"{len(lost)} updates that were here cannot be read any more: look at the store")
         for member, why in proposal.settlement.details.items():
             self.log.warn("an update does not count", round=proposal.round, member=member, why=why)
         manifest = proposal.settlement.manifest
@@ -151,34 +167,37 @@ class Aggregating:
 
     # ------------------------------------------------------------------ relay
 
-    def _relay(self, view: View, known: Round) -> None:
+    def _relay(self, view: View, known: Round) -> bool:
         """Carry signed updates to the chain whose blobs are here and verified: none is relayed unseen."""
-        carried = dict(islice(self._signed(view, known), MOST_AT_ONCE))
+        offered: dict[str, list[tuple[Path, SignedUpdate]]] = {}
+        for path, account, signed in self._signed(view, known):
+            offered.setdefault(account, []).append((path, signed))
+        # One of each member at a time: however many it signed, it takes no more room and time than others.
+        tried = [min(several, key=lambda one: self._blobs.turn(one[1].update)) for several in offered.values()]
+        self._blobs.fetch({signed.update: {"file": path} for path, signed in tried}, self._limit(known))
+        carried = [signed for _, signed in tried if signed.update in self._blobs.held][:MOST_AT_ONCE]
         if carried:
-            contract, account = self.aggregator.contract, self.aggregator.account
-            self._tell("relayed", contract.relay_updates(account, known.number, list(carried.values())))
+            aggregator = self.aggregator
+            self._tell("relayed", aggregator.contract.relay_updates(aggregator.account, known.number, carried))
+        return bool(carried)
 
-    def _signed(self, view: View, known: Round) -> Iterator[tuple[str, SignedUpdate]]:
-        """The signed updates for this round that are not recorded yet, by account."""
+    def _signed(self, view: View, known: Round) -> Iterator[tuple[Path, str, SignedUpdate]]:
+        """The signed updates for this round that are not recorded yet: each with its file and account."""
+        posted = {account for member in known.updates for account in view.history.members[member].accounts}
         for path in sorted(self.relay.glob("*.json")) if self.relay else ():
-            written = path, path.stat().st_mtime_ns
+            try:
+                written = path, path.stat().st_ctime_ns, known.opening_head
+            except OSError:
+                continue  # it is gone
             if written in self._set_aside:
                 continue
             try:
                 file = UpdateFile.read(path)
-                if file.round > known.number:
-                    continue
-                signed = file.checked(view.history, view.time, self.aggregator.account.address)
-                self.aggregator.store.pin(signed.update)
-            except (BlobMissingError, BlobMismatchedError) as error:
-                self.log.waiting("a signed update's blob is not to be had", file=path, why=error)
+                if file.round == known.number and file.account not in posted:
+                    yield path, file.account, file.checked(view.history, view.time, self.aggregator.account.address)
             except FedledgerError as error:
-                if not (isinstance(error, Refused) and error.name in ("UpdateAlreadyRecorded", "RoundNotOpen")):
-                    self.log.warn("a signed update cannot be relayed", file=path, why=error)
-                    self._set_aside.add(written)
-            else:
-                self._held.add(signed.update)
-                yield file.account, signed
+                self.log.warn("a signed update cannot be relayed", file=path, why=error)
+                self._set_aside.add(written)
 
 
 def _undecided(known: Round) -> bool:
@@ -191,22 +210,22 @@ def _undecided(known: Round) -> bool:
     )
 
 
-def goal(folder: Path, latest: int, rounds: int) -> int:
+def goal(folder: Path, done: int, rounds: int) -> int:
     """The number of the last round of a job of so many rounds; a job that was not finished goes on, with its own.
 
     Args:
         folder: The ledger's folder in the aggregator's state.
-        latest: The newest round.
+        done: The last round that is no part of a new job.
         rounds: How many the job has.
     """
     path = folder / GOAL
     try:
         kept = json.loads(path.read_bytes())
-        if kept["rounds"] == rounds and kept["last"] >= latest:
+        if kept["rounds"] == rounds and kept["last"] >= done:
             return int(kept["last"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, or none that can be read: this is a new job
-    last = latest + rounds
+    last = done + rounds
     with replacing(path) as file:
         file.write(json.dumps({"rounds": rounds, "last": last}).encode())
     return last

@@ -10,7 +10,17 @@ from web3.types import TxReceipt
 
 from ledger.chain.contract import LedgerContract
 from ledger.chain.node import final_block, now
-from ledger.facts import AttestationRecorded, CharterAccepted, RoundAborted, RoundOpened, RoundSettled, UpdateRecorded
+from ledger.cid import Cid
+from ledger.errors import Refused, ViolationError
+from ledger.facts import (
+    AttestationRecorded,
+    CharterAccepted,
+    CharterChanged,
+    RoundAborted,
+    RoundOpened,
+    RoundSettled,
+    UpdateRecorded,
+)
 from ledger.history import History, Round
 from ledger.receipts import Receipt, Remembered, StateFolder
 from ledger.rules import apply
@@ -38,6 +48,11 @@ class View:
     def is_final(self) -> bool:
         """Whether all entries are final."""
         return not self.entries or self.entries[-1][0].block <= self.final
+
+    def charter(self, version: int) -> Cid:
+        """The charter of that version, in force or not any more."""
+        changes = (entry.fact for entry, _ in self.entries if isinstance(entry.fact, CharterChanged))
+        return next((fact.charter for fact in changes if fact.version == version), self.history.genesis.charter)
 
     def opened_for_good(self, known: Round) -> bool:
         """Whether a round's opening is final."""
@@ -68,8 +83,8 @@ class Follower:
 
         Raises:
             Forked: If it does not extend what this member has seen.
-            Refused: If the node shows entries that the rules do not allow.
-            ViolationError: If the entries that it shows are not those of the contract's head.
+            ViolationError: If the entries that it shows are not those of the contract's head, or the rules do not
+                allow one of them.
         """
         web3 = self.contract.web3
         seen = self.memory.seen()  # before the node is asked: other commands of this member remember more meanwhile
@@ -98,8 +113,16 @@ class Follower:
         if done > len(shown) or (done and shown[done - 1][1] != self._replayed[-1][1]):
             del self._history
             done = 0
+        self._replayed = []
         for entry, _ in shown[done:]:
-            apply(self._history, entry)
+            try:
+                apply(self._history, entry)
+            except Refused as refused:
+                del self._history  # it has entries that are not in `_replayed`
+                raise ViolationError(
+                    f"the node shows an entry {entry.index} ({type(entry.fact).__name__}) that the ledger's rules do "
+                    f"not allow ({refused}): go no further, and use another node"
+                ) from None
         self._replayed = shown
         return self._history
 

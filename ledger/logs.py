@@ -20,25 +20,27 @@ class Log:
 
     as_json: bool = False
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    _last: str = field(default="", init=False)
+    _waiting: set[str] = field(default_factory=set, init=False)
+    """What is waited for and was said since something happened."""
 
     def info(self, event: str, **fields: object) -> None:
         """Something was done."""
+        self._waiting.clear()
         self._write("info", event, fields)
 
     def warn(self, event: str, **fields: object) -> None:
         """Something could not be done, and is tried again."""
+        self._waiting.clear()
         self._write("warning", event, fields)
 
     def waiting(self, event: str, **fields: object) -> None:
-        """What is waited for: said once, not at every look."""
-        if self._last != f"{event}{fields}":
+        """What is waited for: said once, not at every look, until something happens."""
+        if (said := f"{event}{fields}") not in self._waiting:
+            self._waiting.add(said)
             self._write("info", event, fields)
-            self._last = f"{event}{fields}"
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         now = datetime.now(UTC)
-        self._last = ""
         if self.as_json:
             document = {"time": now.isoformat(timespec="milliseconds"), "level": level, "event": event}
             line = json.dumps(document | fields, ensure_ascii=False, default=str)

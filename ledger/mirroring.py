@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ledger.audit.places import references
 from ledger.cid import Cid
-from ledger.errors import BlobMismatchedError, BlobMissingError
+from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
 from ledger.following import Follower
 from ledger.logs import Log
 from ledger.storage import Store
@@ -19,14 +19,16 @@ class Mirroring:
     Attributes:
         follower: The view of the ledger.
         store: Where the copy is.
+        limit: The most bytes of a blob that is taken: members choose what they post.
         log: Told what happens.
         pinned: What is here.
-        missing: What was not to be had at the last look.
+        missing: What was not to be had at the last look, or is too large.
         altered: What is stored under its CID and is something else.
     """
 
     follower: Follower
     store: Store
+    limit: int
     log: Log
     pinned: set[Cid] = field(default_factory=set, init=False)
     missing: list[Cid] = field(default_factory=list, init=False)
@@ -42,10 +44,10 @@ class Mirroring:
             if cid in self.pinned or cid.digest in erased:
                 continue
             try:
-                self.store.pin(cid)
-            except (BlobMissingError, BlobMismatchedError) as error:
-                (self.missing if isinstance(error, BlobMissingError) else self.altered).append(cid)
-                self.log.warn("not to be had", blob=cid, why=error)
+                self.store.pin(cid, self.limit)
+            except (BlobMissingError, BlobMismatchedError, BlobTooLargeError) as error:
+                (self.altered if isinstance(error, BlobMismatchedError) else self.missing).append(cid)
+                self.log.waiting("not to be had", blob=cid, why=error)
             else:
                 self.pinned.add(cid)
         lacks = len(self.missing) + len(self.altered)

@@ -99,13 +99,14 @@ class Answering:
         if mine := known.updates.get(member.id):
             self._recorded(view, known, member, mine)
         elif known.ended is not None:
-            self._passed.add(known.opening_head)
+            if view.is_final:  # else the block with its end may be taken back, and the round go on
+                self._passed.add(known.opening_head)
         elif (why := self._barred(view, known, member)) is not None:
             self.log.warn("this round takes no update of ours", round=number, why=why)
             self._passed.add(known.opening_head)
         elif not view.opened_for_good(known):
             self.log.waiting("waiting for the round's opening to be final", round=number)
-        elif (answer := self._ready(view.history, known, member)) is not None:
+        elif (answer := self._ready(view, known, member)) is not None:
             self.store.copy(answer.update, self.outbox.blobs)
             self._post(view.history, known, answer)
 
@@ -120,31 +121,30 @@ class Answering:
             return str(refused)
         return None
 
-    def _ready(self, history: History, known: Round, member: Member) -> Answer | None:
+    def _ready(self, view: View, known: Round, member: Member) -> Answer | None:
         """The update for this round, made now if need be; None if none can be made."""
-        place = Place.of(history.genesis, known.opened)
+        genesis = view.history.genesis
+        place = Place.of(genesis, known.opened)
         if (answer := self.outbox.get(place, member.id)) is not None:
             return answer
         self.log.info("training", round=known.number, examples=self.trainer.examples)
         try:
-            self._require_within_limits(history, known)
+            self._require_within_limits(view, known)
 
             def train(base: Tensors, training: Training) -> Tensors:
                 return self.trainer.train(base, training, seed_of(known.number, member.id))
 
-            update = make_update(history.genesis, known, member.id, self.trainer.examples, train, self.store)
+            update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store)
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
             self.log.warn("no update can be made for this round", round=known.number, why=error)
             self._passed.add(known.opening_head)
             return None
         return self.outbox.keep(place, member.id, update, self.trainer.examples)
 
-    def _require_within_limits(self, history: History, known: Round) -> None:
-        """A site trains by no plan that is outside of the charter that it accepted."""
-        if known.charter_version != history.charter_version:
-            return  # the round's own charter is not the one in force: the audit looks it up
+    def _require_within_limits(self, view: View, known: Round) -> None:
+        """A site trains by no plan that is outside of the round's charter, which it has accepted."""
         try:
-            limits = limits_of(self.store.get(history.charter, limit=MAX_CHARTER_BYTES))
+            limits = limits_of(self.store.get(view.charter(known.charter_version), limit=MAX_CHARTER_BYTES))
         except ValueError as error:
             raise UsageError(f"whether the plan is within them: {error}") from None
         if exceeded := limits.exceeded(read_plan(known, self.store)):
@@ -167,13 +167,13 @@ class Answering:
     def _recorded(self, view: View, known: Round, member: Member, mine: UpdateRecorded) -> None:
         """An update of ours is on the chain; it is done with once it is final."""
         answer = self.outbox.get(Place.of(view.history.genesis, known.opened), member.id)
-        if answer is None:
+        if not view.is_final:
+            self.log.waiting("posted; waiting for it to be final", round=known.number)
+        elif answer is None:
             self._passed.add(known.opening_head)  # done with before, or posted by hand
         elif answer.update != mine.update:
             self.log.warn("another process posted for this member", round=known.number, update=mine.update)
             self._passed.add(known.opening_head)
-        elif not view.is_final:
-            self.log.waiting("posted; waiting for it to be final", round=known.number)
         else:
             self.log.info("posted, and final", round=known.number)
             self.outbox.clear()

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 from requests import RequestException, Response
 from web3 import HTTPProvider, Web3
-from web3.exceptions import Web3Exception
+from web3.exceptions import Web3Exception, Web3RPCError
 from web3.middleware.formatting import FormattingMiddlewareBuilder
 from web3.types import RPCEndpoint, RPCResponse
 
@@ -31,6 +31,8 @@ _BUSY_STATUS = {429, 502, 503, 504}
 _BUSY = re.compile("rate.?limit|too many requests|request rate|requests? per second|compute units|throttl", re.I)
 _LIMIT_EXCEEDED = -32005
 _TOO_LARGE = re.compile("gas|range|results|logs|size|response", re.I)
+_NO_SUCH_BLOCK = (-39001, -32602)  # as clients for proof of stake say it; and those that do not know the word
+_NO_FINALIZED = re.compile("finali[sz]ed|block.* not found|unknown block|hex string|not supported", re.I)
 
 # Asked to debug, urllib3 tells every request's path, where a key may stand.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
@@ -167,6 +169,9 @@ def final_block(web3: Web3, finality: str, latest: int) -> int:
         finality: ``finalized``: what the node says, or `CONFIRMATIONS` blocks behind the latest if it knows no such
             block; ``latest``: the latest; a number: that many blocks behind the latest.
         latest: The latest block.
+
+    Raises:
+        Web3RPCError: If the node does not tell for another reason, which says nothing of what is final.
     """
     if finality == "latest":
         return latest
@@ -174,8 +179,13 @@ def final_block(web3: Web3, finality: str, latest: int) -> int:
         return latest - int(finality)
     try:
         return min(int(web3.eth.get_block("finalized")["number"]), latest)
+    except Web3RPCError as error:
+        told = (error.rpc_response or {}).get("error") or {}
+        if told.get("code") not in _NO_SUCH_BLOCK and not _NO_FINALIZED.search(str(told.get("message"))):
+            raise
     except (Web3Exception, KeyError):
-        return latest - CONFIRMATIONS
+        pass
+    return latest - CONFIRMATIONS
 
 
 def _set_apart(block: Any) -> Any:

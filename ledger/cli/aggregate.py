@@ -78,7 +78,8 @@ def aggregate(
     )
     folder = follower.memory.folder
     with alone(folder, "aggregate"), until_stopped(log):
-        last = history.latest_round + (history.open_round is None) if once else goal(folder, history.latest_round, many)
+        done = history.latest_round - (1 if once and history.open_round else 0)
+        last = goal(folder, done, many)
         follower.adopt(member.id)
         work = Aggregating(follower, aggregator, plans, last, log, relay, patience)
         log.info("aggregating", ledger=follower.contract.address, member=member.id, up_to_round=last)

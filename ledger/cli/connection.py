@@ -96,8 +96,8 @@ class Connection:
 
         Raises:
             Forked: If it does not extend what this member has seen.
-            Refused: If the node shows entries that the rules do not allow.
-            ViolationError: If the entries that it shows are not those of the contract's head.
+            ViolationError: If the entries that it shows are not those of the contract's head, or the rules do not
+                allow one of them.
         """
         return _warn_of_displaced(self.follower.look())
 

@@ -89,14 +89,25 @@ class Store(Blobs, Protocol):
             UnavailableError: If this store cannot keep it, or one of the two cannot be reached.
         """
 
-    def pin(self, cid: Cid) -> None:
+    def pin(self, cid: Cid, limit: int | None = None) -> None:
         """Have a blob here from now on: fetched if need be from wherever this store gets blobs, verified, and kept.
+
+        Args:
+            cid: Its CID.
+            limit: The most bytes that it may have; None for no limit.
 
         Raises:
             BlobMissingError: If it is not there, nor to be had.
             BlobMismatchedError: If what is there is something else.
+            BlobTooLargeError: If it says itself that it is larger than `limit`; nothing more of it is read then.
             UnavailableError: If this store cannot keep it, or cannot be reached.
         """
+
+
+def require_at_most(limit: int | None, size: int, cid: Cid) -> None:
+    """Whether a blob that says to have `size` bytes may be taken; raises `BlobTooLargeError` if not."""
+    if limit is not None and size > limit:
+        raise BlobTooLargeError(cid, size, limit)
 
 
 def read(blob: Blob, cid: Cid, limit: int | None) -> bytes:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from ledger.cid import CHUNK, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
-from ledger.storage import Blob, Blobs, read, verified_chunks, verify
+from ledger.storage import Blob, Blobs, read, require_at_most, verified_chunks, verify
 
 
 class FolderStore:
@@ -36,9 +36,11 @@ class FolderStore:
             with source.open(cid) as blob:
                 self._keep(cid, verified_chunks(blob, cid))
 
-    def pin(self, cid: Cid) -> None:
+    def pin(self, cid: Cid, limit: int | None = None) -> None:
         """See `Store.pin`: a folder gets blobs from nowhere, so that it has this one, or not."""
-        self.verify(cid)
+        with self.open(cid) as blob:
+            require_at_most(limit, blob.size, cid)
+            verify(blob, cid)
 
     @contextmanager
     def open(self, cid: Cid) -> Iterator[Blob]:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ledger.cid import Bytes, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
-from ledger.storage import Blobs, chunks_of
+from ledger.storage import Blobs, chunks_of, require_at_most
 from ledger.storage.block_tree import MAX_BLOCK, TreeBlob
 from ledger.storage.car import car_of, cut
 from ledger.storage.ipfs_address import Address
@@ -83,9 +83,10 @@ class IpfsStore:
             with source.open(cid) as blob:
                 self._upload(cid, blob.size, lambda: car_of(cid, chunks_of(blob, cid)))
 
-    def pin(self, cid: Cid) -> None:
+    def pin(self, cid: Cid, limit: int | None = None) -> None:
         """See `Store.pin`: read from other nodes if need be, pinned only when all of it is verified."""
         blob = self._open(cid)
+        require_at_most(limit, blob.size, cid)
         blob.verify()
         if not self._is_pinned(cid):
             self._rpc.call("pin/add", str(cid), seconds=self._deadline.of(blob.size), recursive="true")

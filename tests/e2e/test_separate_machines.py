@@ -117,6 +117,16 @@ def test_another_aggregator_settles_what_the_first_one_opened(consortium: Consor
     consortium.audited()
 
 
+def test_an_aggregator_for_one_round_that_dies_when_it_is_settled_opens_no_other(consortium: Consortium) -> None:
+    for site in consortium.sites:
+        consortium.participate(site)
+    assert consortium.aggregate("--once", kill=Kill("after", "transaction mined", 2)).wait() == -9
+    assert isinstance(consortium.history.rounds[1].ended, RoundSettled)
+    again = consortium.aggregate("--once")
+    assert again.wait() == 0, again.said
+    assert list(consortium.history.rounds) == [1]
+
+
 def test_two_aggregators_by_mistake_open_and_settle_each_round_once(consortium: Consortium) -> None:
     for site in consortium.sites:
         consortium.participate(site)

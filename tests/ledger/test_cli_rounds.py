@@ -302,3 +302,15 @@ def test_who_may_not_attest_or_attests_to_nothing_is_told_so(cli: Cli) -> None:
         post(cli, member)
     cli.ok("aggregator", "round", "settle")
     assert "member 1 is no auditor here" in cli.refused(1, "site 1", "attest", "1")
+
+
+def test_a_mirror_names_what_is_too_large_for_it_and_takes_the_rest(cli: Cli) -> None:
+    number = cli.open()
+    contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
+    contract.post_update(cli.party("site 1"), number, FolderStore(Path(cli.store)).put(bytes(3000)), 10)
+    result = cli.run("nobody", "mirror", "--max-gb", "0.000002", "--json")
+    assert result.exit_code == 3, result.output
+    told = json.loads(result.stdout)
+    assert told["missing"] == [str(cid_of(bytes(3000)))]
+    assert told["pinned"] == 3, "charter, genesis model, plan"
+    assert "has 3,000 bytes, the limit is 2,000" in result.stderr

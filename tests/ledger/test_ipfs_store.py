@@ -406,6 +406,15 @@ def test_the_limit_holds_before_the_bytes_are_taken_and_too_large_is_only_what_t
         IpfsStore(url).get(CID, limit=1)
 
 
+@pytest.mark.parametrize(
+    ("cid", "size", "asked"), [(CID, len(BLOB), "block/get"), (SMALL_CID, len(SMALL), "block/stat")]
+)
+def test_of_what_is_too_large_to_be_pinned_nothing_but_its_size_is_asked_for(cid: Cid, size: int, asked: str) -> None:
+    with lying(BLOCKS) as (node, url), pytest.raises(BlobTooLargeError, match=f"{size:,} bytes"):
+        IpfsStore(url).pin(cid, limit=size - 1)
+    assert node.calls == {asked: 1}
+
+
 def test_what_is_larger_than_its_limit_gets_no_more_time_than_that() -> None:
     def slow(call: Call) -> None:
         call.server.over.wait(0.4)

@@ -15,7 +15,7 @@ from hexbytes import HexBytes
 from web3.exceptions import Web3RPCError
 
 from ledger.chain import node
-from ledger.chain.node import TRIES, connect, shown
+from ledger.chain.node import CONFIRMATIONS, TRIES, connect, final_block, shown
 from ledger.errors import UnavailableError, UsageError
 from tests.anvil import Anvil
 from tests.node_server import HttpFault, NodeServer, RpcFault
@@ -270,3 +270,25 @@ def test_a_key_in_an_address_without_a_node_is_in_no_message() -> None:
     with pytest.raises(UsageError) as unusable:
         connect(f"wss://node.example/{KEY}")
     assert KEY not in str(unusable.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (-39001, "Unknown block"),
+        (-32000, "finalized block not found"),
+        (-32602, "invalid argument 0: hex string without 0x prefix"),
+        (-32000, "finalised block not set"),
+    ],
+)
+def test_where_the_node_knows_no_finalized_block_blocks_are_counted(code: int, message: str) -> None:
+    with NodeServer(failing(99, RpcFault(code, message))) as server:
+        assert final_block(connect(server.url), "finalized", 100) == 100 - CONFIRMATIONS
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [(-32603, "Internal error"), (-32000, "upstream timed out"), (-32000, "header not found")]
+)
+def test_a_node_that_fails_to_tell_what_is_final_is_not_taken_for_one_that_knows_none(code: int, message: str) -> None:
+    with NodeServer(failing(99, RpcFault(code, message))) as server, pytest.raises(Web3RPCError, match=message):
+        final_block(connect(server.url), "finalized", 100)
