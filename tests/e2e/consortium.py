@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ledger.chain.contract import LedgerContract
 from ledger.history import History
@@ -127,9 +128,13 @@ class Consortium:
 
     # ---------------------------------------------------------------- looking
 
+    @cached_property
+    def _contract(self) -> LedgerContract:
+        return LedgerContract.attach(self.cli.anvil.web3, self.cli.ledger)
+
     @property
     def history(self) -> History:
-        return LedgerContract.attach(self.cli.anvil.web3, self.cli.ledger).history()
+        return self._contract.history()
 
     def until(self, happened: Callable[[History], object], *needed: Process) -> History:
         """Wait until something has happened on the ledger; the processes needed for it must not end before."""

@@ -38,10 +38,11 @@ def test_rounds_go_on_and_audit_clean_while_processes_are_killed_at_random(tmp_p
         consortium.cli.store = here.url
         consortium.found()
         consortium.plan(window=86_400)
+        calmly = ("--poll", "1")
         on_another_node = {"FEDLEDGER_STORE": there.url}
         with consortium.stopping():
-            running = {site: consortium.participate(site) for site in sites}
-            aggregator = consortium.aggregate("--rounds", str(ROUNDS), environment=on_another_node)
+            running = {site: consortium.participate(site, *calmly) for site in sites}
+            aggregator = consortium.aggregate("--rounds", str(ROUNDS), *calmly, environment=on_another_node)
             kills, deadline = 0, time.monotonic() + MOST_SECONDS
             while aggregator.status != 0:
                 assert time.monotonic() < deadline, (consortium.history.latest_round, aggregator.said)
@@ -53,10 +54,10 @@ def test_rounds_go_on_and_audit_clean_while_processes_are_killed_at_random(tmp_p
                 for site, process in running.items():
                     if process.status is not None:
                         assert process.status == -9, process.said
-                        running[site] = consortium.participate(site)
+                        running[site] = consortium.participate(site, *calmly)
                 if aggregator.status is not None and aggregator.status != 0:
                     assert aggregator.status == -9, aggregator.said
-                    aggregator = consortium.aggregate("--rounds", str(ROUNDS), environment=on_another_node)
+                    aggregator = consortium.aggregate("--rounds", str(ROUNDS), *calmly, environment=on_another_node)
             history = consortium.history
         assert kills >= ROUNDS // 2
         assert history.latest_round == ROUNDS

@@ -155,11 +155,11 @@ def test_mirror_does_not_ask_for_what_is_recorded_as_erased(cli: Cli) -> None:
 
 
 def test_a_job_that_was_not_finished_goes_on_and_one_that_was_is_followed_by_a_new_one(tmp_path: Path) -> None:
-    assert goal(tmp_path, latest=0, rounds=10) == 10
-    assert goal(tmp_path, latest=7, rounds=10) == 10, "killed after round 7"
-    assert goal(tmp_path, latest=10, rounds=10) == 10, "killed before it could say that it is done"
+    assert goal(tmp_path, done=0, rounds=10) == 10
+    assert goal(tmp_path, done=7, rounds=10) == 10, "killed after round 7"
+    assert goal(tmp_path, done=10, rounds=10) == 10, "killed before it could say that it is done"
     finished(tmp_path)
-    assert goal(tmp_path, latest=10, rounds=10) == 20
+    assert goal(tmp_path, done=10, rounds=10) == 20
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,4 @@ def test_a_job_that_was_not_finished_goes_on_and_one_that_was_is_followed_by_a_n
 )
 def test_a_goal_that_is_another_ones_or_cannot_be_read_is_no_goal(tmp_path: Path, kept: str) -> None:
     (tmp_path / GOAL).write_text(kept)
-    assert goal(tmp_path, latest=4, rounds=5) == 9
+    assert goal(tmp_path, done=4, rounds=5) == 9
