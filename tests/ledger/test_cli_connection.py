@@ -110,6 +110,7 @@ def test_a_node_of_another_chain_than_the_one_that_it_must_be_is_wrong_use(cli: 
     chain = cli.anvil.web3.eth.chain_id
     said = cli.refused(2, "nobody", "member", "list", environment={"FEDLEDGER_CHAIN_ID": "1"})
     assert said == (
-        f"the node at {cli.anvil.url} is of chain {chain}, not 1 as chain_id says: name another node, or correct it"
+        f"the node at {cli.anvil.url} is of chain {chain}, fedledger.toml (or --chain-id) says 1: name another node, "
+        "or correct it"
     )
     cli.look("member", "list", "--chain-id", str(chain))
