@@ -11,6 +11,7 @@ from web3.types import TxReceipt
 
 from ledger.arithmetic import self_test
 from ledger.chain.contract import LedgerContract, Terms
+from ledger.cid import Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
 from ledger.facts import AbortReason
 from ledger.history import History
@@ -47,7 +48,8 @@ class Aggregator:
         """Open a round on the released model of a round, 0 being the genesis model; None for the newest."""
         if base_round is None:
             base_round = self.contract.history().latest_released
-        return self.contract.open(self.account, self.store.put(plan.encode()), base_round, terms(plan))
+        blob = plan.encode()
+        return self.contract.storing(self.store, blob).open(self.account, cid_of(blob), base_round, terms(plan))
 
     def propose(self) -> Proposal:
         """Verify the open round's updates and settle it, see `propose`; nothing is published."""
@@ -60,11 +62,16 @@ class Aggregator:
             Refused: If the round still runs, or entries were recorded after the proposal's head: propose again.
         """
         settlement = proposal.settlement
-        manifest = self.store.put(settlement.manifest.encode())
-        if settlement.model is None:
-            return self.contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
-        model, counted = self.store.put(settlement.model), settlement.manifest.counted
-        return self.contract.settle(self.account, proposal.round, proposal.head, model, manifest, counted)
+        blob = settlement.manifest.encode()
+        manifest, counted = cid_of(blob), settlement.manifest.counted
+        if settlement.model is None or settlement.manifest.model is None:
+            contract = self.contract.storing(self.store, blob)
+            return contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
+        contract, model = (
+            self.contract.storing(self.store, blob, settlement.model),
+            Cid.parse(settlement.manifest.model),
+        )
+        return contract.settle(self.account, proposal.round, proposal.head, model, manifest, counted)
 
 
 def terms(plan: Plan) -> Terms:

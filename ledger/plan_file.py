@@ -15,11 +15,13 @@ from ledger.documents import Document, read_json
 from ledger.errors import InvalidBlobError, UsageError
 from ledger.facts import Address
 from ledger.plan import MAX_PLAN_BYTES, FedAvg, Plan, TensorSpec, Training, Weighting
+from ledger.storage.folder import read_regular
 from ledger.updates import Layout, Place, Schema, decode, update_header
 
 Key = int | str
 D = TypeVar("D", bound=Document)
 
+_MOST_WRITTEN = 16 * MAX_PLAN_BYTES  # people write spaces, too
 _MOST = (1 << 53) - 1  # the largest integer that a canonical document can hold
 _PARTS: dict[Key, type[Document]] = {"strategy": FedAvg, "weighting": Weighting, "training": Training}
 
@@ -79,7 +81,7 @@ def _size(path: Path, tensors: Schema) -> int:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, _MOST_WRITTEN).decode("utf-8-sig")
         written = tomllib.loads(text) if path.suffix == ".toml" else read_json(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): name another file") from None

@@ -215,11 +215,16 @@ def _checked(blob: bytes, plan: Plan, header: Mapping[str, Any]) -> TensorBlob:
         said, meant = decoded.header.get(key), header.get(key)
         if type(said) is not type(meant) or said != meant:
             raise InvalidBlobError(Reason.BINDING, f"{key} is {said!r}, expected {meant!r}")
+    require_finite(decoded)
+    return decoded
+
+
+def require_finite(decoded: TensorBlob) -> None:
+    """Raises `InvalidBlobError`, ``nonfinite``, if a value is NaN or infinite."""
     for name, array in decoded.tensors.items():
         for at in range(0, array.size, STEP):
             if not np.isfinite(to_float64(array[at : at + STEP], decoded.schema[name].dtype)).all():
                 raise InvalidBlobError(Reason.NONFINITE, f"tensor {name!r} has a value that is NaN or infinite")
-    return decoded
 
 
 def _show(spec: TensorSpec | None) -> str:

@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ledger.errors import FedledgerError, UsageError
 from ledger.plan import Training
+from ledger.storage.folder import read_regular
 
 MOMENTUM = 0.9
+MAX_TASK_BYTES = 1 << 24
 EVALUATED_AT_ONCE = 256  # examples
 MESSAGE = 300  # characters of somebody else's error that are shown
 
@@ -100,7 +102,7 @@ def load_task(path: Path) -> Task:
         UsageError: If there is none, or what the file does fails; with the file and, where there is one, the line.
     """
     try:
-        source = path.read_bytes()
+        source = read_regular(path, MAX_TASK_BYTES)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read ({error.strerror}): name your task's file, or write one with `fedledger task new`"

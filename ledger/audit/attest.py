@@ -12,6 +12,7 @@ from ledger.arithmetic import self_test
 from ledger.audit.report import Verdict, worst
 from ledger.audit.rounds import audit_round
 from ledger.chain.contract import LedgerContract
+from ledger.cid import cid_of
 from ledger.documents import canonical
 from ledger.errors import UsageError
 from ledger.facts import RoundSettled
@@ -87,5 +88,5 @@ def attest(
     examined = examine(contract.history(), store, round_, quality)
     if examined.verdict is not Verdict.INCOMPLETE:
         approve = examined.verdict is Verdict.VERIFIED
-        contract.attest(auditor, round_, approve, store.put(examined.report))
+        contract.storing(store, examined.report).attest(auditor, round_, approve, cid_of(examined.report))
     return examined.verdict

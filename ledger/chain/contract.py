@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from ledger.facts import AbortReason, Address, ErasureReason, Role
 from ledger.history import History
 from ledger.receipts import Remembered
 from ledger.rules import replay
+from ledger.storage import Store
 
 NO_BLOB = (bytes(32), 0)
 
@@ -96,6 +97,10 @@ class LedgerContract:
         return cls(web3, at, genesis, deployed, sending, known)
 
     # ------------------------------------------------------------------ calls
+
+    def storing(self, store: Store, *blobs: bytes) -> LedgerContract:
+        """The same ledger, whose calls store the blobs that they name: before they are sent, unless it refuses them."""
+        return replace(self, sending=replace(self.sending, before=lambda: [store.put(blob) for blob in blobs]))
 
     def admit(self, governor: LocalAccount, account: str, roles: Role, name: str) -> TxReceipt:
         """Admit a member."""

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -46,12 +46,14 @@ class Sending:
         max_fee: The most to pay for a unit of gas, in wei; None for no cap.
         patience: Seconds after which a transaction that is in no block is sent again with a higher fee.
         give_up: Seconds after which waiting ends.
+        before: Done once the contract would take a call, before its transaction is signed.
     """
 
     journal: Path | None = None
     max_fee: int | None = None
     patience: float = 60.0
     give_up: float = 600.0
+    before: Callable[[], object] = lambda: None
 
 
 PLAIN = Sending()
@@ -135,6 +137,7 @@ class _Sender:
     def _fresh(self, call: Call, asked: Mapping[str, Any]) -> TxReceipt:
         latest = self.web3.eth.get_block("latest")
         gas, fees = self._gas(call, latest), self._fees(latest)
+        self.sending.before()
         for _ in range(_STALE):
             taken = self.journal.pending(self.chain_id, self.account.address)
             nonce = self._nonce()

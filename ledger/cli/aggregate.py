@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ledger.cli.connection import Connection, connected
-from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
+from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, SecondsType, log_of
 from ledger.cli.options import FILE
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(0),
+    type=SecondsType(0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

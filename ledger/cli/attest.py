@@ -10,6 +10,9 @@ from ledger.cli.connection import Connection, connected
 from ledger.cli.options import FILE
 from ledger.cli.output import plain, recorded
 
+MAX_REPORT_BYTES = 1 << 24
+"""The largest report of a member's own."""
+
 
 @click.command()
 @click.argument("number", metavar="N", type=click.IntRange(1, (1 << 32) - 1))
@@ -34,6 +37,7 @@ def attest(connection: Connection, number: int, approve: bool | None, report: Pa
     """
     from ledger.audit.attest import examine
     from ledger.audit.report import Verdict
+    from ledger.cid import cid_of
     from ledger.errors import UsageError
 
     if (approve is None) != (report is None):
@@ -49,10 +53,20 @@ def attest(connection: Connection, number: int, approve: bool | None, report: Pa
             raise click.exceptions.Exit(examined.verdict.exit_status)
         approve, reasons = examined.verdict is Verdict.VERIFIED, examined.report
     else:
-        approve, reasons = bool(approve), report.read_bytes()
+        approve, reasons = bool(approve), _read(report)
     verdict = "approve" if approve else "reject"
     connection.confirm(f"Record that {account.address} {verdict}s the model of round {number}?")
-    receipt = contract.attest(account, number, approve, connection.blobs.put(reasons))
+    receipt = contract.storing(connection.blobs, reasons).attest(account, number, approve, cid_of(reasons))
     recorded(connection, receipt, f"The verdict: {verdict}", verdict=verdict)
     if report is None:
         raise click.exceptions.Exit(examined.verdict.exit_status)
+
+
+def _read(report: Path) -> bytes:
+    from ledger.errors import UsageError
+    from ledger.storage.folder import read_regular
+
+    try:
+        return read_regular(report, MAX_REPORT_BYTES)
+    except OSError as error:
+        raise UsageError(f"{report} cannot be read as a report ({error.strerror}): name another file") from None

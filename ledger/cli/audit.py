@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,10 +91,11 @@ def audit(
     from ledger.facts import Address
 
     if html is not None:  # what is missing is said before a long audit starts
+        from ledger.cli.files import require_writable
+
+        require_writable(html, "report")
         from ledger.audit.html import render
 
-        if html.is_dir() or not html.parent.is_dir() or not os.access(html.parent, os.W_OK):
-            raise UsageError(f"no report can be written to {html}: name a file in a folder that is there and yours")
     asked = Asked(_rounds(rounds), _share(sample), since)
     claims = Claims(
         ledger=Address(ledger.lower()) if ledger else None,

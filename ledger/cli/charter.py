@@ -82,7 +82,7 @@ def change(connection: Connection, file: Path) -> None:
     if cid_of(text) == history.charter:
         raise UsageError(f"{file} is the charter in force already: give another one")
     connection.confirm(f"Put {file} in force as version {history.charter_version + 1} of the charter?")
-    receipt = contract.change_charter(account, connection.blobs.put(text))
+    receipt = contract.storing(connection.blobs, text).change_charter(account, cid_of(text))
     recorded(connection, receipt, "Every member accepts it now: fedledger charter accept")
 
 
@@ -106,7 +106,7 @@ def accept_charter(connection: Connection, age_key: str | None, sign_only: bool)
 
     contract, account = connection.contract, connection.account
     history = connection.history()
-    key = _age_key(history, account.address, age_key)
+    key = age_key_of(history, account.address, age_key)
     text = _readable(connection, history)
     if not connection.yes:
         click.echo(plain(text) + f"\n\ncharter {history.charter}, version {history.charter_version}", err=True)
@@ -139,12 +139,16 @@ def read_charter(file: Path) -> bytes:
     """A charter that is to come into force.
 
     Raises:
-        UsageError: If it is empty, or its limits to plans cannot be read.
+        UsageError: If it is empty, larger than sites read one, or its limits to plans cannot be read.
     """
-    from ledger.charter import limits_of
+    from ledger.charter import MAX_CHARTER_BYTES, limits_of
     from ledger.errors import UsageError
+    from ledger.storage.folder import read_regular
 
-    text = file.read_bytes()
+    try:
+        text = read_regular(file, MAX_CHARTER_BYTES)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read as a charter ({error.strerror}): name another file") from None
     if not text.strip():
         raise UsageError(f"{file} is empty: a charter says what the members agree to")
     try:
@@ -154,7 +158,12 @@ def read_charter(file: Path) -> bytes:
     return text
 
 
-def _age_key(history: History, address: str, given: str | None) -> bytes:
+def age_key_of(history: History, address: str, given: str | None) -> bytes:
+    """The age public key of a member (32 bytes): the one given, or the one that it has published.
+
+    Raises:
+        UsageError: If it is none.
+    """
     from ledger.age import read_age_key
     from ledger.errors import UsageError
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import UsageError
+from ledger.storage.folder import read_regular
 
 FILE_NAME = "fedledger.toml"
 ROLES = ("participant", "aggregator", "auditor", "governor")
+_MOST = 1 << 20  # bytes
 _TEXT = (str,)
 _KEYS: dict[str, tuple[type, ...]] = {
     "role": _TEXT,
@@ -61,7 +63,7 @@ class Config:
             UsageError: If the file cannot be read, or says something that no setting is.
         """
         try:
-            raw = self.path.read_bytes()
+            raw = read_regular(self.path, _MOST)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not self.named:
                 return {}

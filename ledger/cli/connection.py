@@ -229,11 +229,17 @@ def connected(
 
 def understood(error: Exception) -> Exception:
     """What a node says to a question, in one sentence; anything else as it is."""
+    import traceback
+
     from web3.exceptions import Web3Exception
 
     from ledger.chain.refusals import node_words
-    from ledger.errors import UnavailableError
+    from ledger.errors import FedledgerError, UnavailableError
 
-    if not isinstance(error, Web3Exception):
-        return error
-    return UnavailableError(f"the node does not tell what it is asked ({node_words(error)}): use another node")
+    if isinstance(error, Web3Exception):
+        return UnavailableError(f"the node does not tell what it is asked ({node_words(error)}): use another node")
+    places = [Path(frame.filename).parent for frame in traceback.extract_tb(error.__traceback__)]
+    if not isinstance(error, FedledgerError | OSError | MemoryError) and any("web3" in place.parts for place in places):
+        # web3 reads an answer as what it has to be, and fails in many ways on one that is something else.
+        return UnavailableError(f"the node's answer cannot be read ({type(error).__name__}: {error}): use another node")
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,12 +22,13 @@ def deploy(connection: Connection, charter: Path) -> None:
     Exit status: 0 done; 2 wrong use; 3 the node cannot be reached.
     """
     from ledger.chain.contract import LedgerContract
+    from ledger.cid import cid_of
 
     text = read_charter(charter)
     chain, governor = connection.web3.eth.chain_id, connection.account
     connection.confirm(f"Deploy a ledger on chain {chain}, governed by {governor.address}?")
-    sending = connection.sending(connection.state_folder)
-    contract = LedgerContract.deploy(connection.web3, governor, connection.blobs.put(text), sending)
+    sending = replace(connection.sending(connection.state_folder), before=lambda: connection.blobs.put(text))
+    contract = LedgerContract.deploy(connection.web3, governor, cid_of(text), sending)
     told = {
         "ledger": contract.address,
         "chain_id": contract.genesis.chain_id,

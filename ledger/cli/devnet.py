@@ -53,18 +53,17 @@ def devnet(port: int, bind: str, unsafe_bind: bool, state: Path, fresh: bool) ->
         raise UsageError(f"the devnet needs {missing}: pip install 'fedledger[devnet]'") from None
 
     folder = state_folder(state)
-    rpc = DevnetRpc(DevnetChain(folder, fresh))
     try:
-        server = RpcServer(bind, port, rpc)
+        server = RpcServer(bind, port, lambda method, parameters: rpc(method, parameters))
     except OSError as error:
-        rpc.close()
         raise UnavailableError(
             f"the devnet cannot listen on {bind}, port {port} ({error.strerror}): name another with --port or --bind"
         ) from None
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     with server:
+        rpc = DevnetRpc(DevnetChain(folder, fresh))  # not before it can listen: --fresh deletes a chain
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
         threading.Thread(target=server.serve_forever, daemon=True).start()
         click.echo(f"The devnet listens on {server.url}: chain id {CHAIN_ID}, state in {folder}")
         click.echo("Its ether is of no worth, and whoever asks for a balance gets some. Ctrl-C stops it.")

@@ -43,10 +43,9 @@ def export(
     """
     from ledger.audit.bundle import write_bundle
     from ledger.audit.replay import Replay
-    from ledger.errors import UsageError
+    from ledger.cli.files import require_writable
 
-    if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"no bundle can be written to {output}: name a file in a folder that is there")
+    require_writable(output, "bundle")
     with progress() as told:
         evidence = read_source(source, ledger, store, plain_http, block_hash, told)
         written = write_bundle(output, evidence)

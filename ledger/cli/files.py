@@ -9,6 +9,21 @@ from pathlib import Path
 from ledger.errors import UsageError
 
 
+def require_writable(path: Path, what: str) -> None:
+    """Find out before long work whether its result can be written: to a new file, or in the place of one.
+
+    Args:
+        path: The file.
+        what: What is to be written there.
+
+    Raises:
+        UsageError: If not; a device or a pipe is not replaced, either.
+    """
+    folder = path.parent
+    if (path.exists() and not path.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"no {what} can be written to {path}: name a file in a folder that is there and yours")
+
+
 def create(path: Path, content: bytes, mode: int, instead: str) -> None:
     """Write a file that appears under its name only when all its bytes are on disk, and only where nothing was.
 

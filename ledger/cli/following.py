@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,9 +12,22 @@ if TYPE_CHECKING:
     from ledger.logs import Log
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+class SecondsType(click.FloatRange):
+    """A time that ends: ``nan`` is in every range, by how it compares."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds: give one such as 2 or 0.5")
+        return seconds
+
+
 POLL = click.option(
     "--poll",
-    type=click.FloatRange(0.05, 3600),
+    type=SecondsType(0.05, 3600),
     default=2.0,
     show_default=True,
     metavar="SECONDS",

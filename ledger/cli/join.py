@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.charter import accept_charter
+from ledger.cli.charter import accept_charter, age_key_of
 from ledger.cli.connection import Connection, connected
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_MOST = 1 << 12  # bytes of a file with an age key, which has about 200
 
 
 @click.command()
@@ -25,7 +28,6 @@ def join(connection: Connection, age_key: str | None, sign_only: bool) -> None:
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use, or not admitted yet; 3 node or blob cannot be had.
     """
-    from ledger.age import read_age_key
     from ledger.errors import UsageError
 
     history, account = connection.history(), connection.account
@@ -37,7 +39,7 @@ def join(connection: Connection, age_key: str | None, sign_only: bool) -> None:
         )
     age_key = age_key or own_age_key(connection.state_folder / "age.key")
     known = history.accounts[member.account]
-    if known.accepted == history.charter_version and member.age_key == read_age_key(age_key):
+    if known.accepted == history.charter_version and member.age_key == age_key_of(history, account.address, age_key):
         click.echo(f"Member {member.id} ({member.name}) has joined already; nothing to do.", err=connection.as_json)
         return
     accept_charter(connection, age_key, sign_only)
@@ -53,15 +55,19 @@ def own_age_key(file: Path) -> str:
 
     from ledger.cli.files import create
     from ledger.errors import UsageError
+    from ledger.storage.folder import read_regular
 
-    if not file.exists():
+    if not os.path.lexists(file):
         identity = pyrage.x25519.Identity.generate()
         text = f"# public key: {identity.to_public()}\n{identity}\n"
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{file.parent} cannot be made ({error.strerror}): name another with --state") from None
         create(file, text.encode(), 0o600, "join again, it is used as it is")
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     try:
-        (line,) = lines
+        text = read_regular(file, _MOST).decode("utf-8")
+        (line,) = (line for line in text.splitlines() if line and not line.startswith("#"))
         return str(pyrage.x25519.Identity.from_str(line).to_public())
-    except (ValueError, pyrage.IdentityError):
+    except (OSError, ValueError, pyrage.IdentityError):
         raise UsageError(f"{file} holds no age key: restore it from a copy, or move it away to have one made") from None

@@ -14,11 +14,14 @@ import click
 
 from ledger.cli.files import create
 from ledger.errors import UsageError
+from ledger.storage.folder import read_regular
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
-_MOST = 1 << 16  # bytes; a keystore has about 500
+MOST_WORK = 1 << 26
+"""32 times what the usual keystores take, of scrypt with n 2^18, r 8 and p 1: half a minute."""
+MOST = 1 << 16  # bytes of a keystore, which has about 500, of a password, or of a secret key
 
 
 def read_keystore(path: Path) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def read_keystore(path: Path) -> dict[str, Any]:
         UsageError: If there is none.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, MOST)
     except OSError as error:
         raise UsageError(f"there is no keystore to read at {path} ({error.strerror}): name it") from None
     return parse_keystore(raw, path)
@@ -41,7 +44,7 @@ def parse_keystore(raw: bytes, path: Path) -> dict[str, Any]:
         UsageError: If they are no keystore.
     """
     try:
-        if len(raw) > _MOST:
+        if len(raw) > MOST:
             raise ValueError
         document: dict[str, Any] = json.loads(raw)
         if document["version"] != 3:
@@ -79,12 +82,26 @@ def unlock(path: Path, password_file: Path | None) -> LocalAccount:
     if password is None:
         password = str(click.prompt(f"Password of {path}", hide_input=True, err=True))
     try:
+        if _work(document) > MOST_WORK:
+            raise ValueError("to open it takes more work than for any other")
         account: LocalAccount = Account.from_key(Account.decrypt(document, password))
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (ValueError, KeyError, TypeError, NotImplementedError, OverflowError) as error:
         if "MAC mismatch" in str(error):
             raise UsageError(f"the password does not open {path}: try another one") from None
         raise UsageError(f"{path} is a damaged keystore ({error}): name another file") from None
+    if "address" in document and address_of(document, path) != account.address:
+        raise UsageError(
+            f"{path} is the keystore of {account.address}, and names another address: import its key again"
+        )
     return account
+
+
+def _work(document: dict[str, Any]) -> int:
+    """What a keystore says that opening it takes: rounds of its key derivation."""
+    parameters = document["crypto"]["kdfparams"]
+    if "c" in parameters:
+        return int(parameters["c"])
+    return int(parameters["n"]) * int(parameters["r"]) * int(parameters["p"])
 
 
 def new_password(path: Path, password_file: Path | None) -> str:
@@ -110,7 +127,7 @@ def given_password(path: Path, password_file: Path | None) -> str | None:
     """
     if password_file:
         try:
-            return password_file.read_text(encoding="utf-8").removesuffix("\n")
+            return read_regular(password_file, MOST).decode("utf-8").removesuffix("\n")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is not text in UTF-8"
             raise UsageError(f"{password_file} holds no password to read ({why}): name another file") from None
@@ -131,7 +148,7 @@ def read_secret(file: Path | None) -> LocalAccount:
 
     if file is not None:
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_regular(file, MOST).decode("utf-8")
         except (OSError, ValueError):
             text = ""
     elif sys.stdin.isatty():
@@ -154,7 +171,7 @@ def write_keystore(path: Path, account: LocalAccount, password: Callable[[], str
     Args:
         path: The file.
         account: The account whose key it holds.
-        password: Gives the password; asked only where the keystore can be written.
+        password: Gives the password; asked only where no file is yet.
 
     Raises:
         UsageError: If something is there already, or it cannot be written.
@@ -164,12 +181,12 @@ def write_keystore(path: Path, account: LocalAccount, password: Callable[[], str
     instead = "name another file with --keystore; a key that is lost cannot be restored"
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already: {instead}")
+    document = Account.encrypt(account.key, password())
     try:
         for folder in reversed([path.parent, *path.parent.parents]):
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{path.parent} cannot be made ({error.strerror}): name a file in a folder of yours") from None
-    document = Account.encrypt(account.key, password())
     create(path, (json.dumps(document) + "\n").encode(), 0o600, instead)
 
 
@@ -187,10 +204,10 @@ def keystores(folder: Path) -> list[tuple[Path, str | None]]:
     for path in files:
         try:
             with path.open("rb") as file:
-                raw = file.read(_MOST + 1)
+                raw = file.read(MOST + 1)
         except OSError:
             continue
-        if len(raw) <= _MOST and b'"crypto"' in raw.lower() and raw.lstrip().startswith(b"{"):
+        if len(raw) <= MOST and b'"crypto"' in raw.lower() and raw.lstrip().startswith(b"{"):
             try:
                 found.append((path, address_of(parse_keystore(raw, path), path)))
             except UsageError:

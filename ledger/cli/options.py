@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -17,7 +18,20 @@ from ledger.errors import UsageError
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class FileType(click.Path):
+    """A file that is there, and that ends: a pipe or a device may not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Its path."""
+        path = super().convert(value, param, ctx)
+        if not os.path.isfile(path):
+            self.fail(f"{str(value)!r} is a pipe or a device: name a file")
+        return path
+
+
+FILE = FileType(path_type=Path, exists=True, dir_okay=False)
 GWEI = 10**9
 """Wei."""
 

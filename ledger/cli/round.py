@@ -41,16 +41,18 @@ def genesis(connection: Connection, file: Path) -> None:
     """
     from ledger.cid import cid_of
     from ledger.errors import InvalidBlobError, UsageError
-    from ledger.updates import MODEL_HEADER, decode
+    from ledger.updates import MODEL_HEADER, decode, require_finite
 
     contract, governor, blob = connection.contract, connection.account, file.read_bytes()
     try:
-        if decode(blob).header != MODEL_HEADER:
+        model = decode(blob)
+        if model.header != MODEL_HEADER:
             raise UsageError(f"{file} holds no model, its header says something else: give a model")
+        require_finite(model)
     except InvalidBlobError as error:
         raise UsageError(f"{file} holds no model ({error.detail}): write it with ledger.updates.encode") from None
     connection.confirm(f"Record {file} ({cid_of(blob)}) as the genesis model?")
-    recorded(connection, contract.record_genesis(governor, connection.blobs.put(blob)))
+    recorded(connection, contract.storing(connection.blobs, blob).record_genesis(governor, cid_of(blob)))
 
 
 @round_.command("open")
@@ -70,7 +72,7 @@ def open_(connection: Connection, file: Path, base: int | None) -> None:
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or charter cannot be had.
     """
-    from ledger.aggregator import terms
+    from ledger.aggregator import Aggregator
     from ledger.plan_file import read_plan
 
     contract, aggregator = connection.contract, connection.account
@@ -81,7 +83,7 @@ def open_(connection: Connection, file: Path, base: int | None) -> None:
     number = history.latest_round + 1
     on = f"the model of round {base}" if base else "the genesis model"
     connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
-    receipt = contract.open(aggregator, connection.blobs.put(plan.encode()), base, terms(plan))
+    receipt = Aggregator(contract, connection.blobs, aggregator).open(plan, base)
     number = connection.history().latest_round
     recorded(connection, receipt, f"Round {number} is open: fedledger round post {number} UPDATE_FILE", round=number)
 

@@ -29,25 +29,25 @@ def post(connection: Connection, number: int, file: Path, weight: int, sign_only
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
     from ledger.chain.signed_files import UpdateFile
-    from ledger.errors import InvalidBlobError, UsageError
+    from ledger.cid import cid_of
+    from ledger.errors import UsageError
 
     contract, account = connection.contract, connection.account
-    history, blob = connection.history(), file.read_bytes()
+    history = connection.history()
     member, known = history.member_by_account(account.address), history.rounds.get(number)
     if member is None:
         raise UsageError(f"{account.address} is no member's account: give the keystore of one")
     if known is None:
         raise UsageError(f"there is no round {number}: the newest is {history.latest_round}")
-    try:
-        _require_counted(connection, history, known, member.id, blob, weight)
-    except InvalidBlobError as error:
-        raise UsageError(f"settlement would exclude {file} ({error}): make it anew for this round") from None
+    blob = _counted(connection, history, known, member.id, file, weight)
     connection.confirm(f"Record {file} as the update of member {member.id} ({member.name}) in round {number}?")
-    update = connection.blobs.put(blob)
+    update = cid_of(blob)
     if sign_only:
+        connection.blobs.put(blob)
         document(UpdateFile.sign(account, history, known, update, weight).model_dump(mode="json"))
     else:
-        recorded(connection, contract.post_update(account, number, update, weight), update=str(update))
+        receipt = contract.storing(connection.blobs, blob).post_update(account, number, update, weight)
+        recorded(connection, receipt, update=str(update))
 
 
 @click.command()
@@ -100,12 +100,18 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
         click.echo(f"Skipped {file}: its member has an update in round {number} already", err=True)
 
 
-def _require_counted(
-    connection: Connection, history: History, known: Round, member: int, blob: bytes, weight: int
-) -> None:
-    """What settlement would say to the update, before it is there for ever."""
+def _counted(connection: Connection, history: History, known: Round, member: int, file: Path, weight: int) -> bytes:
+    """The update in a file, after what settlement would say to it, before it is there for ever."""
+    from ledger.errors import InvalidBlobError, UsageError
     from ledger.plan import MAX_PLAN_BYTES, Plan
+    from ledger.storage.folder import read_regular
     from ledger.updates import Place, decode_update
 
     plan = Plan.decode(connection.blobs.get(known.opened.plan, limit=MAX_PLAN_BYTES))
-    decode_update(blob, plan, Place.of(history.genesis, known.opened), member, weight)
+    try:
+        blob = read_regular(file, plan.max_update_bytes)
+        decode_update(blob, plan, Place.of(history.genesis, known.opened), member, weight)
+    except (InvalidBlobError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"settlement would exclude {file} ({why}): make it anew for this round") from None
+    return blob

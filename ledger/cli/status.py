@@ -36,11 +36,11 @@ def status(connection: Connection) -> None:
 @POLL
 @connected()
 def watch(connection: Connection, poll: float) -> None:
-    """Show where the ledger stands, live, until stopped (Ctrl-C). A node that does not answer is waited for.
+    """Show where the ledger stands, live, until stopped (Ctrl-C). A node that answers no more is waited for.
 
     With --json, or where the output is no terminal, a document or a line is printed whenever something has changed.
 
-    Exit status: 0 stopped; 1 what the node shows is not the ledger; 2 wrong use.
+    Exit status: 0 stopped; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached at first.
     """
     import sys
 
@@ -50,6 +50,7 @@ def watch(connection: Connection, poll: float) -> None:
     from ledger.logs import Log
     from ledger.loop import until_stopped
 
+    connection.look()  # what is wrong from the start is said, and not waited for
     live = None if connection.as_json or not sys.stdout.isatty() else Live(auto_refresh=False)
     last = ""
     with until_stopped(Log()):

@@ -135,6 +135,23 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a file that a person named, and that need not be what they meant.
+
+    Args:
+        path: The file.
+        most: The bytes that it may have.
+
+    Raises:
+        OSError: What `open_regular` raises; and if it has more bytes.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+    return content
+
+
 @dataclass(frozen=True)
 class OpenFile:
     """A blob that is a whole file; see `Blob`."""

@@ -19,7 +19,7 @@ def open_store(where: str, *, token: str | None = None, plain_http: bool = False
     Raises:
         UsageError: If a URL or a token is none, or names another machine without encryption.
     """
-    if where.startswith(("http://", "https://", "unix://")):
+    if "://" in where:
         from ledger.storage.ipfs import IpfsStore  # not at the top: its library is slow to import
 
         return IpfsStore(where, token=token, plain_http=plain_http)
