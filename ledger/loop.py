@@ -24,6 +24,8 @@ from ledger.logs import Log
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of what fails."""
+ONE_WISH = 1.0
+"""Seconds within which several signals are one: a terminal and a supervisor both pass on the same Ctrl-C."""
 
 
 class StoppedError(BaseException):
@@ -66,9 +68,13 @@ def backoff(failures: int, pause: float) -> float:
 @contextmanager
 def until_stopped(log: Log) -> Iterator[None]:
     """End what runs inside, wherever it is, when the process is told to (SIGINT, SIGTERM)."""
+    told = -ONE_WISH
 
     def stop(*_: object) -> None:
-        raise StoppedError
+        nonlocal told
+        before, told = told, time.monotonic()
+        if told - before >= ONE_WISH:
+            raise StoppedError
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -77,6 +83,7 @@ def until_stopped(log: Log) -> Iterator[None]:
     try:
         yield
     except StoppedError:
+        before = dict.fromkeys(before, signal.SIG_IGN)  # the process ends, and with the right status
         log.info("stopped; the same command goes on from here")
     finally:
         for number, handler in before.items():

@@ -29,6 +29,7 @@ from ledger.storage.folder import replacing
 from ledger.updates import Place
 from participant.outbox import Answer, Outbox
 from participant.site import make_update, read_plan
+from participant.task import TaskFailedError
 from participant.tensors import Tensors
 
 
@@ -136,7 +137,8 @@ class Answering:
 
             update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store)
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
-            self.log.warn("no update can be made for this round", round=known.number, why=error)
+            why = error.place if isinstance(error, TaskFailedError) else error
+            self.log.warn("no update can be made for this round", round=known.number, why=why)
             self._passed.add(known.opening_head)
             return None
         return self.outbox.keep(place, member.id, update, self.trainer.examples)

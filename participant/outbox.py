@@ -72,7 +72,7 @@ class Outbox:
         return answer
 
     def clear(self) -> None:
-        """Forget what is ready: the answer first, then blobs."""
+        """Forget what is ready: the answer first, then blobs, and what a process that died left half written."""
         self._file.unlink(missing_ok=True)
-        for path in self.blobs.folder.glob("b*"):
+        for path in [*self.blobs.folder.glob("b*"), *self.blobs.folder.glob(".*.part")]:
             path.unlink()

@@ -28,6 +28,18 @@ EVALUATED_AT_ONCE = 256  # examples
 MESSAGE = 300  # characters of somebody else's error that are shown
 
 
+class TaskFailedError(UsageError):
+    """A task's file, or a hook of it, failed.
+
+    Attributes:
+        place: Where, and with what kind of error, but not in its words: these may quote somebody's records.
+    """
+
+    def __init__(self, where: str, kind: str, words: str) -> None:
+        super().__init__(f"{where}: {words}")
+        self.place = f"{where}: {kind}; what it says may quote records: see it with `fedledger task check`"
+
+
 class Task(ABC):
     """What a site trains and on what; `model` and `load` are to be written, the rest has a default."""
 
@@ -163,9 +175,15 @@ def blamed(file: str, name: str) -> Iterator[None]:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         line = f", line {frames[-1].lineno}" if frames else ""
         where = f"{file}{line}" + (f", in {name}" if name else "")
-        what = str(error) if isinstance(error, FedledgerError) else f"{type(error).__name__}: {error}"
-        short = " ".join(what.split()).removesuffix(":")
-        raise UsageError(f"{where}: {short if len(short) <= MESSAGE else short[:MESSAGE] + '…'}") from error
+        if isinstance(error, FedledgerError):
+            raise UsageError(f"{where}: {_short(str(error))}") from error
+        kind = type(error).__name__
+        raise TaskFailedError(where, kind, _short(f"{kind}: {error}")) from error
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split()).removesuffix(":")
+    return text if len(text) <= MESSAGE else text[:MESSAGE] + "…"
 
 
 def _show(tensor: Tensor) -> str:
