@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """How a participant or an aggregator lives on its own: what is waited for, what ends it, and what it says."""
 
 from __future__ import annotations
@@ -101,6 +100,37 @@ def test_a_signal_ends_it_wherever_it_is_and_it_ends_well(number: int) -> None:
     assert b"stopped; the same command goes on from here" in told
 
 
+LOOP = """
+import os, signal
+from ledger.logs import Log
+from ledger.loop import repeat, until_stopped
+
+class Loud(Log):
+    def info(self, event, **fields):
+        os.kill(os.getpid(), signal.SIGINT)
+        super().info(event, **fields)
+
+log = Loud()
+with until_stopped(log):
+    print("runs", flush=True)
+    repeat(lambda: False, log, 60)
+os.kill(os.getpid(), signal.SIGTERM)
+print("ends")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_several_times_at_once_a_process_ends_with_0(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", LOOP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "runs\n"
+        process.send_signal(number)
+        said, told = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "ends\n"), told
+    assert told.count("\n") == 1
+
+
 def test_signals_mean_what_they_meant_before_once_it_has_ended() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with until_stopped(log()[0]):
@@ -148,44 +178,3 @@ def test_what_is_waited_for_is_said_once_until_something_else_happens() -> None:
         "settled",
         "waiting for updates  have 2",
     ]
-=======
-"""What lives on its own, and how it is told to stop."""
-
-from __future__ import annotations
-
-import signal
-import subprocess
-import sys
-
-import pytest
-
-LOOP = """
-import os, signal
-from ledger.logs import Log
-from ledger.loop import repeat, until_stopped
-
-class Loud(Log):
-    def info(self, event, **fields):
-        os.kill(os.getpid(), signal.SIGINT)
-        super().info(event, **fields)
-
-log = Loud()
-with until_stopped(log):
-    print("runs", flush=True)
-    repeat(lambda: False, log, 60)
-os.kill(os.getpid(), signal.SIGTERM)
-print("ends")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_several_times_at_once_a_process_ends_with_0(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", LOOP]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "runs\n"
-        process.send_signal(number)
-        said, told = process.communicate(timeout=60)
-    assert (process.returncode, said) == (0, "ends\n"), told
-    assert told.count("\n") == 1
->>>>>>> review

@@ -8,13 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
-=======
-import torch
-from eth_hash.auto import keccak
-from torch import nn
-from torch.utils.data import Dataset, TensorDataset
->>>>>>> review
 
 from ledger.aggregator import terms
 from ledger.chain.contract import LedgerContract
@@ -25,20 +18,12 @@ from ledger.history import Round
 from ledger.logs import Log
 from ledger.plan import Training
 from ledger.receipts import StateFolder
-<<<<<<< HEAD
 from ledger.storage.folder import FolderStore
 from ledger.updates import Array, Place
 from participant.answering import Answering, seed_of
 from participant.outbox import ANSWER, Outbox
 from tests.cli import Cli
 from tests.world import PLAN
-=======
-from participant.answering import Answering
-from participant.task import Task, hook
-from participant.tensors import Tensors
-from tests.anvil import Anvil
-from tests.world import CHARTER_2, PLAN, World, tensors
->>>>>>> review
 
 
 class Trainer:
@@ -56,26 +41,8 @@ class Trainer:
         return {name: array + array.dtype.type(1) for name, array in base.items()}
 
 
-<<<<<<< HEAD
 class SiteAtWork:
     """Site 1 of a founded ledger."""
-=======
-class Fails(Task):
-    """Its training says in its error what a record holds."""
-
-    def model(self) -> nn.Module:
-        return nn.Linear(2, 1)
-
-    def load(self, data: Path) -> Dataset[Any]:
-        return TensorDataset(torch.ones(3, 2), torch.ones(3))
-
-    def train(self, model: nn.Module, dataset: Dataset[Any], training: Training, seed: int) -> None:
-        float("Jane Roe, positive")
-
-
-class Site:
-    """Site 1 of a ledger of two, whose blocks are final when two are behind them."""
->>>>>>> review
 
     def __init__(self, cli: Cli, trainer: Trainer, finality: str = "latest", once: bool = False) -> None:
         contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
@@ -220,7 +187,6 @@ def test_a_round_that_another_process_answered_is_left_alone(cli: Cli, site: Sit
     assert site.said.count("another process posted for this member  round 1") == 1
 
 
-<<<<<<< HEAD
 def test_a_member_that_may_not_post_says_why_and_waits_for_the_next_round(cli: Cli) -> None:
     cli.ok("governor", "member", "suspend", "1")
     cli.open(quorum=1)
@@ -273,44 +239,3 @@ def test_a_damaged_answer_is_named(tmp_path: Path, damage: bytes) -> None:
         return
     with pytest.raises(UnavailableError, match=f"{ANSWER} is damaged"):
         outbox.get(PLACE, 1)
-=======
-def test_an_update_that_is_taken_back_with_its_block_is_posted_again_until_it_is_final(site: Site) -> None:
-    site.world.aggregator.open(PLAN)
-    site.anvil.mine(2)
-    site.loop.step()
-    first = site.round.updates[1]
-    site.loop.step()
-    site.anvil.reorganize(1)
-    assert not site.round.updates
-    site.loop.step()
-    assert site.round.updates[1].update == first.update
-    site.anvil.mine(2)
-    site.loop.step()
-    assert "posted, and final" in site.said.getvalue()
-
-
-def test_a_log_says_where_a_task_fails_and_not_what_it_quotes_of_records(site: Site) -> None:
-    class Failing(Adds):
-        def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
-            with hook(task, "train"):
-                task.train(task.model(), task.load(Path()), training, seed)
-            return base
-
-    task = Fails()
-    site.loop.trainer = Failing()
-    site.world.aggregator.open(PLAN)
-    site.anvil.mine(2)
-    site.loop.step()
-    said = site.said.getvalue()
-    assert "Jane" not in said
-    assert "in train: ValueError; what it says may quote records" in said
-
-
-def test_what_a_killed_process_left_half_written_goes_with_the_next_update(site: Site) -> None:
-    site.loop.outbox.blobs.put(b"")
-    (site.loop.outbox.blobs.folder / ".killed.part").write_bytes(bytes(1000))
-    site.world.aggregator.open(PLAN)
-    site.anvil.mine(2)
-    site.loop.step()
-    assert len(list(site.loop.outbox.blobs.folder.iterdir())) == 2, "an answer, and its blob"
->>>>>>> review

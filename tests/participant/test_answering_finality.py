@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from eth_hash.auto import keccak
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
 
 from ledger.chain.contract import LedgerContract
 from ledger.facts import AbortReason
@@ -16,6 +20,7 @@ from ledger.logs import Log
 from ledger.plan import Training
 from ledger.receipts import StateFolder
 from participant.answering import Answering
+from participant.task import Task, hook
 from participant.tensors import Tensors
 from tests.anvil import Anvil
 from tests.world import CHARTER_2, PLAN, World, tensors
@@ -28,6 +33,19 @@ class Adds:
 
     def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
         return {name: array + 1 for name, array in base.items()}
+
+
+class Fails(Task):
+    """Its training says in its error what a record holds."""
+
+    def model(self) -> nn.Module:
+        return nn.Linear(2, 1)
+
+    def load(self, data: Path) -> Dataset[Any]:
+        return TensorDataset(torch.ones(3, 2), torch.ones(3))
+
+    def train(self, model: nn.Module, dataset: Dataset[Any], training: Training, seed: int) -> None:
+        float("Jane Roe, positive")
 
 
 class Site:
@@ -104,3 +122,29 @@ def test_an_update_that_is_taken_back_with_its_block_is_posted_again_until_it_is
     site.anvil.mine(2)
     site.loop.step()
     assert "posted, and final" in site.said.getvalue()
+
+
+def test_a_log_says_where_a_task_fails_and_not_what_it_quotes_of_records(site: Site) -> None:
+    class Failing(Adds):
+        def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
+            with hook(task, "train"):
+                task.train(task.model(), task.load(Path()), training, seed)
+            return base
+
+    task = Fails()
+    site.loop.trainer = Failing()
+    site.world.aggregator.open(PLAN)
+    site.anvil.mine(2)
+    site.loop.step()
+    said = site.said.getvalue()
+    assert "Jane" not in said
+    assert "in train: ValueError; what it says may quote records" in said
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_update(site: Site) -> None:
+    site.loop.outbox.blobs.put(b"")
+    (site.loop.outbox.blobs.folder / ".killed.part").write_bytes(bytes(1000))
+    site.world.aggregator.open(PLAN)
+    site.anvil.mine(2)
+    site.loop.step()
+    assert len(list(site.loop.outbox.blobs.folder.iterdir())) == 2, "an answer, and its blob"
