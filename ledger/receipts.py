@@ -120,6 +120,7 @@ class StateFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._seen: list[Remembered] = []
+        self._read = 0  # bytes of the file that are in `_seen`: it only ever grows
 
     @classmethod
     def of(cls, state: Path, chain_id: int, ledger: str) -> StateFolder:
@@ -128,8 +129,8 @@ class StateFolder:
 
     def seen(self) -> list[Remembered]:
         """All final entries that were seen, from the first on; half a line at the end was never finished."""
-        lines = self._lines(SEEN)
-        for number, line in enumerate(lines[len(self._seen) :], len(self._seen)):
+        lines = self._lines(SEEN, self._read)
+        for number, line in enumerate(lines, len(self._seen)):
             try:
                 entry, head = from_line(line.decode())
                 if entry.index != number:
@@ -139,6 +140,7 @@ class StateFolder:
             except ValueError as error:
                 raise self._damaged(SEEN, number + 1, error) from None
             self._seen.append((entry, head))
+            self._read += len(line) + 1
         return list(self._seen)
 
     def receipts(self) -> list[Receipt]:
@@ -149,9 +151,9 @@ class StateFolder:
                 receipts.append(Receipt.from_line(line.decode()))
             except ValueError as error:
                 raise self._damaged(RECEIPTS, number, error) from None
-        heads = {head for _, head in self.seen()}
+        seen = self.seen()
         for number, receipt in enumerate(receipts, 1):
-            if receipt.status == "final" and receipt.head not in heads:
+            if receipt.status == "final" and not _has(seen, receipt.entry, receipt.head):
                 raise self._damaged(RECEIPTS, number, f"final, and {SEEN} does not have it")
         return receipts
 
@@ -181,30 +183,35 @@ class StateFolder:
         return [receipt for receipt in after if receipt.status == "displaced" and receipt not in before]
 
     def compare(self, remembered: Sequence[Remembered], shown: Sequence[Remembered]) -> None:
-        """Whether a history extends what is remembered.
+        """Whether a history extends what is remembered, from the first entry on.
 
         Raises:
             Forked: If not.
         """
+        if remembered and _has(shown, *remembered[-1]):
+            return  # its head commits to all before
         if fork := find_fork(remembered, shown):
             raise Forked(fork, self.folder)
 
     def keep(self, own: Iterable[Remembered]) -> None:
         """Keep the receipts of entries of the member's own; one that is kept already stays as it is."""
         with self._locked():
-            receipts, seen = self.receipts(), {head for _, head in self.seen()}
+            receipts, seen = self.receipts(), self.seen()
             kept = {receipt.head for receipt in receipts}
             fresh = [
-                Receipt(entry, head, "final" if head in seen else "pending") for entry, head in own if head not in kept
+                Receipt(entry, head, "final" if _has(seen, entry, head) else "pending")
+                for entry, head in own
+                if head not in kept
             ]
             if fresh:
                 self._replace([*receipts, *fresh])
 
     # ------------------------------------------------------------------ files
 
-    def _lines(self, name: str) -> list[bytes]:
+    def _lines(self, name: str, start: int = 0) -> list[bytes]:
         try:
             with open_regular(self.folder / name) as file:
+                file.seek(start)
                 return file.read().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
@@ -224,7 +231,7 @@ class StateFolder:
     def _append(self, pairs: Iterable[Remembered]) -> None:
         descriptor = os.open(self.folder / SEEN, os.O_RDWR | os.O_CREAT, 0o644)
         with os.fdopen(descriptor, "r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)  # half a line, of a command that was killed
+            file.truncate(self._read)  # half a line, of a command that was killed
             file.seek(0, os.SEEK_END)
             file.write(b"".join(to_line(*pair).encode() + b"\n" for pair in pairs))
             file.flush()
@@ -259,6 +266,11 @@ class StateFolder:
             f"line {line} of {self.folder / name} is damaged ({why}): restore it from a copy, or move the folder away "
             "and compare the ledger's head with another member's before going on"
         )
+
+
+def _has(history: Sequence[Remembered], entry: Entry, head: bytes) -> bool:
+    """Whether a history has an entry with this head after it."""
+    return entry.index < len(history) and history[entry.index][1] == head
 
 
 def _renewed(receipts: Sequence[Receipt], shown: Sequence[Remembered], final: int, latest: int) -> list[Receipt]:
