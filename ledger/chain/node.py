@@ -180,8 +180,9 @@ def final_block(web3: Web3, finality: str, latest: int) -> int:
     try:
         return min(int(web3.eth.get_block("finalized")["number"]), latest)
     except Web3RPCError as error:
-        told: Any = (error.rpc_response or {}).get("error") or {}
-        if told.get("code") not in _NO_SUCH_BLOCK and not _NO_FINALIZED.search(str(told.get("message"))):
+        told: Any = (error.rpc_response or {}).get("error")
+        code = told.get("code") if isinstance(told, dict) else None
+        if code not in _NO_SUCH_BLOCK and not _NO_FINALIZED.search(str(told)):
             raise
     except (Web3Exception, KeyError):
         pass
