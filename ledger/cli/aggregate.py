@@ -60,14 +60,16 @@ def aggregate(
     from ledger.aggregating import Aggregating, finished, goal
     from ledger.aggregator import Aggregator
     from ledger.errors import UnavailableError, UsageError
+    from ledger.facts import Role
     from ledger.loop import alone, repeat, until_stopped
 
     follower, log = connection.follower, log_of(log_format)
     history, account = connection.history(), connection.account
     aggregator = Aggregator(follower.contract, connection.blobs, account)
     plans = _plans(connection, plan)
-    if (member := history.member_by_account(account.address)) is None:
-        raise UsageError(f"{account.address} is no member's account: have the governor admit it as an aggregator")
+    member = history.member_by_account(account.address)
+    if member is None or Role.AGGREGATOR not in history.accounts[member.account].roles:
+        raise UsageError(f"{account.address} is no aggregator's account: have the governor admit it as one, then join")
     model = history.model_of(history.latest_released)
     if model is not None:
         with suppress(UnavailableError):  # a store that is down is waited for; a bad plan is better known now

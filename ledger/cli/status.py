@@ -45,6 +45,7 @@ def watch(connection: Connection, poll: float) -> None:
     import sys
 
     from rich.live import Live
+    from web3.exceptions import Web3Exception
 
     from ledger.errors import UnavailableError
     from ledger.logs import Log
@@ -60,7 +61,7 @@ def watch(connection: Connection, poll: float) -> None:
             while True:
                 try:
                     view = connection.look()
-                except UnavailableError as error:
+                except (UnavailableError, Web3Exception) as error:
                     if live:
                         live.update(f"{plain(str(error))}", refresh=True)
                 else:

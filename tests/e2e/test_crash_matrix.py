@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from ledger.updates import Place, decode_model, encode, update_header
 from tests.anvil import Anvil
 from tests.cli import Cli
 from tests.e2e.consortium import Consortium
-from tests.e2e.running import Kill
+from tests.e2e.running import WITHIN, Kill
 from tests.ipfs import Daemon
 
 MOMENTS = ("before", "after")
@@ -163,7 +164,9 @@ def aggregated(stage: Stage, kill: Kill | None) -> Cid:
     before = stage.sent("aggregator")
     process = stage.consortium.aggregate(kill=kill)
     died = posted = False
+    deadline = time.monotonic() + WITHIN
     while process.status != 0:
+        assert time.monotonic() < deadline, process.said
         if process.status is not None:
             assert (process.wait(), died) == (-9 if kill else 0, False), process.said
             died = True
