@@ -11,7 +11,7 @@ from web3.types import TxReceipt
 
 from ledger.arithmetic import self_test
 from ledger.chain.contract import LedgerContract, Terms
-from ledger.cid import Cid, cid_of
+from ledger.cid import cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
 from ledger.facts import AbortReason
 from ledger.history import History
@@ -64,12 +64,12 @@ class Aggregator:
         settlement = proposal.settlement
         blob = settlement.manifest.encode()
         manifest, counted = cid_of(blob), settlement.manifest.counted
-        if settlement.model is None or settlement.manifest.model is None:
+        if settlement.model is None:
             contract = self.contract.storing(self.store, blob)
             return contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
         contract, model = (
             self.contract.storing(self.store, blob, settlement.model),
-            Cid.parse(settlement.manifest.model),
+            cid_of(settlement.model),
         )
         return contract.settle(self.account, proposal.round, proposal.head, model, manifest, counted)
 

@@ -42,7 +42,8 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # whoever read the output has seen enough; click ends quietly
         except OSError as error:
-            raise _Failure(f"{error.filename or 'the system'}: {error.strerror or error}", 3) from error
+            what, why = error.filename or "what the system is asked for", error.strerror or error
+            raise _Failure(f"{what} cannot be read or written ({why}): make it so, or name another", 3) from error
         except MemoryError as error:
             raise _Failure("this machine's memory does not suffice: try a larger one", 3) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
