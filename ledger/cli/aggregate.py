@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,7 @@ def aggregate(
     """
     from ledger.aggregating import Aggregating, finished, goal
     from ledger.aggregator import Aggregator
-    from ledger.errors import UnavailableError, UsageError
+    from ledger.errors import BlobMissingError, UnavailableError, UsageError
     from ledger.facts import Role
     from ledger.loop import alone, repeat, until_stopped
 
@@ -72,8 +71,12 @@ def aggregate(
         raise UsageError(f"{account.address} is no aggregator's account: have the governor admit it as one, then join")
     model = history.model_of(history.latest_released)
     if model is not None:
-        with suppress(UnavailableError):  # a store that is down is waited for; a bad plan is better known now
+        try:
             plans(history, model)
+        except BlobMissingError:
+            raise  # the wrong store, most likely: that, and a bad plan, are better known now
+        except UnavailableError as error:
+            log.warn("no plan can be read yet", why=error)  # a store that is down is waited for
     many = 1 if once else rounds
     connection.confirm(
         f"Aggregate {many} round{'s' * (many > 1)} of {follower.contract.address}, as member {member.id}?"

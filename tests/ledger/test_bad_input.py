@@ -561,7 +561,7 @@ LOOPS = [
         "plain HTTP", {"t.py": TASK}, party=SITE),
     Bad("participate with a damaged memory", "participate --task t.py --data t.py", 3, "line 1 of ",
         {"t.py": TASK, "{memory}/seen.jsonl": "garbage\n"}, party=SITE),
-    Bad("aggregate as no member", "aggregate --plan p.toml", 2, "is no member's account", {"p.toml": PLAN_TOML},
+    Bad("aggregate as no member", "aggregate --plan p.toml", 2, "is no aggregator's account", {"p.toml": PLAN_TOML},
         party="stranger"),
     Bad("aggregate without a plan that is one", "aggregate --plan p.toml", 2, "p.toml is no plan", {"p.toml": "x = 1"},
         party=AGGREGATOR),
