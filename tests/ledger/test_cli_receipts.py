@@ -326,6 +326,9 @@ def test_a_pending_entry_that_the_chain_takes_back_is_displaced_and_no_alarm(cli
     assert statuses(cli, "governor")[-1] == ("RolesChanged", "displaced")
     shown = cli.run("governor", "receipt", "show", "9", yes=False)
     assert "this receipt is displaced, and proves nothing" in shown.stderr
+    # At the same fees it would be the same transaction, byte for byte, whose receipt follows it.
+    cli.anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(5 * 10**9))
+    cli.anvil.rpc("anvil_mine", "0x1")
     assert cli.run("governor", *SUSPEND, environment=pending).exit_code == 0
     assert statuses(cli, "governor")[-2:] == [("RolesChanged", "displaced"), ("RolesChanged", "pending")]
     assert cli.run("governor", "receipt", "show", "9", yes=False).stderr.startswith("Warning: this receipt is pending")
