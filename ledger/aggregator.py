@@ -67,10 +67,7 @@ class Aggregator:
         if settlement.model is None:
             contract = self.contract.storing(self.store, blob)
             return contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
-        contract, model = (
-            self.contract.storing(self.store, blob, settlement.model),
-            cid_of(settlement.model),
-        )
+        contract, model = self.contract.storing(self.store, blob, settlement.model), cid_of(settlement.model)
         return contract.settle(self.account, proposal.round, proposal.head, model, manifest, counted)
 
 

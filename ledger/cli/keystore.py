@@ -160,7 +160,7 @@ def read_secret(file: Path | None) -> LocalAccount:
         raise UsageError(f"{where} is no secret key: give 64 hex digits, with or without 0x before them")
     try:
         account: LocalAccount = Account.from_key("0x" + text.strip().removeprefix("0x"))
-    except Exception:
+    except ValueError:
         raise UsageError(f"{where} is a number that no secret key can be: give another") from None
     return account
 
