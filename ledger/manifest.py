@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import FailFast, Field
+from pydantic import FailFast, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ledger.documents import Document
 
@@ -28,15 +28,20 @@ class Reason(StrEnum):
     """Other tensor names, dtypes or shapes than the plan's."""
     BINDING = "binding"
     """The header is not this member's for this round of this ledger."""
+    UNOPENABLE = "unopenable"
+    """The blob is sealed, and cannot be opened."""
     NONFINITE = "nonfinite"
     """A value is NaN or infinite."""
+
+
+CidText = Annotated[str, Field(pattern="^b[a-z2-7]{58}$")]
 
 
 class Row(Document):
     """One update: counted with a weight, or excluded for a reason; the other is null."""
 
     member: int
-    update: Annotated[str, Field(pattern="^b[a-z2-7]{58}$")]
+    update: CidText
     weight: int | None
     excluded: Reason | None
 
@@ -45,13 +50,15 @@ class Manifest(Document):
     """Every update of a round, exactly once, in ascending member id.
 
     Attributes:
+        settlement: The version of the rules, as the plan has it; 1 knows no `annex`.
         model: The CID of the model; null where too few updates count.
+        annex: The CID of the sealed annex, with the keys of the sealed updates; null where updates are not sealed.
     """
 
     TITLE: ClassVar[str] = "manifest"
 
     kind: Literal["manifest"] = "manifest"
-    settlement: Literal[1] = 1
+    settlement: Literal[1, 2]
     chain_id: int
     ledger: str
     round: int
@@ -60,3 +67,8 @@ class Manifest(Document):
     updates: Annotated[list[Row], FailFast()]
     counted: int
     model: str | None
+    annex: CidText | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_its_version_has_it(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if key != "annex" or self.settlement > 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from ledger.documents import Document
 
@@ -51,12 +51,39 @@ class Training(Document):
     learning_rate: Annotated[float, Field(gt=0, lt=1e6)]
 
 
+Positive = Annotated[float, Field(gt=0, lt=1e6)]
+
+
+class DpSgd(Document):
+    """Differentially private training at every site (DP-SGD, Abadi et al. 2016), in place of epochs and batches.
+
+    Attributes:
+        clip: The largest L2 norm of one example's gradient.
+        noise_multiplier: Standard deviation of the noise on the sum of gradients, in units of `clip`.
+        sampling_rate: The probability with which each example is in a step's batch, independently (Poisson sampling).
+        local_steps: Steps that a site takes in the round.
+        delta: The delta of the (epsilon, delta) that is told.
+        budget: The largest epsilon that a site may have spent by the end of the round, on all its rounds of this
+            ledger; None for no limit.
+    """
+
+    name: Literal["dp-sgd"] = "dp-sgd"
+    clip: Positive
+    noise_multiplier: Positive
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    local_steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    budget: Positive | None = None
+
+
 class Plan(Document):
     """What a round computes and what it needs.
 
     Attributes:
-        settlement: Version of the settlement rules.
+        settlement: Version of the settlement rules; 1 knows no privacy, no seal and no witness in an update's header.
         tensors: The schema of every update and of the model, by tensor name.
+        privacy: How training protects single examples; None for not at all.
+        seal: Whether updates are sealed, ``age``, or for everyone to read, ``none``.
         max_update_bytes: An update's blob may not be larger.
         window: Seconds in which the round takes updates.
         quorum: The fewest counted updates.
@@ -69,11 +96,13 @@ class Plan(Document):
 
     TITLE: ClassVar[str] = "plan"
 
-    settlement: Literal[1] = 1
+    settlement: Literal[1, 2] = 2
     tensors: Annotated[dict[str, TensorSpec], Field(min_length=1)]
     strategy: FedAvg = FedAvg()
     weighting: Weighting = Weighting()
     training: Training
+    privacy: DpSgd | None = None
+    seal: Literal["age", "none"] = "age"
     max_update_bytes: Count
     window: Annotated[int, Field(ge=1, lt=1 << 32)]
     grace: Annotated[int, Field(ge=0, lt=1 << 32)] = 86_400
@@ -82,6 +111,20 @@ class Plan(Document):
     rejections: Annotated[int, Field(ge=0, lt=1 << 16)] = 0
     participants_attest: bool = False
     public_quality: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, plan: Any) -> Any:
+        if not isinstance(plan, dict) or plan.get("settlement") != 1:
+            return plan
+        if later := sorted({"seal", "privacy"} & plan.keys()):
+            raise ValueError(f"settlement 1 knows no {later[0]}")
+        return {**plan, "seal": "none"}
+
+    @model_serializer(mode="wrap")
+    def _as_its_version_has_it(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        later = {"seal", "privacy"} if self.settlement == 1 else set()
+        return {key: value for key, value in write(self).items() if key not in later}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

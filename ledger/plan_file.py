@@ -14,7 +14,7 @@ from ledger.cid import RAW, Cid
 from ledger.documents import Document, read_json
 from ledger.errors import InvalidBlobError, UsageError
 from ledger.facts import Address
-from ledger.plan import MAX_PLAN_BYTES, FedAvg, Plan, TensorSpec, Training, Weighting
+from ledger.plan import MAX_PLAN_BYTES, DpSgd, FedAvg, Plan, TensorSpec, Training, Weighting
 from ledger.storage.folder import read_regular
 from ledger.updates import Layout, Place, Schema, decode, update_header
 
@@ -23,7 +23,7 @@ D = TypeVar("D", bound=Document)
 
 _MOST_WRITTEN = 16 * MAX_PLAN_BYTES  # people write spaces, too
 _MOST = (1 << 53) - 1  # the largest integer that a canonical document can hold
-_PARTS: dict[Key, type[Document]] = {"strategy": FedAvg, "weighting": Weighting, "training": Training}
+_PARTS: dict[Key, type[Document]] = {"strategy": FedAvg, "weighting": Weighting, "training": Training, "privacy": DpSgd}
 
 
 def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:

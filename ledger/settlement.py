@@ -18,6 +18,7 @@ import mmap
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from operator import eq
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -30,7 +31,18 @@ from ledger.facts import UpdateRecorded
 from ledger.manifest import Manifest, Reason, Row
 from ledger.plan import Plan
 from ledger.threads import shared
-from ledger.updates import MODEL_HEADER, STEP, Layout, Place, decode_update, from_float64, to_float64, update_header
+from ledger.updates import (
+    MODEL_HEADER,
+    NO_WITNESS,
+    STEP,
+    Layout,
+    Place,
+    decode_update,
+    from_float64,
+    is_head,
+    to_float64,
+    update_header,
+)
 
 Float64s = npt.NDArray[np.float64]
 
@@ -151,7 +163,9 @@ class _Round:
             cid = tree([node for node, _ in leaves])[-1].cid
             model = b"".join(chunk for _, chunk in leaves) if keep_model else None
         named = str(cid) if counted >= self.plan.quorum else None
-        manifest = Manifest(**self.place.document(), updates=rows, counted=counted, model=named)
+        manifest = Manifest(
+            settlement=self.plan.settlement, **self.place.document(), updates=rows, counted=counted, model=named
+        )
         hashed = frozenset(update.update for update in self.updates if update.member not in self.unavailable)
         return Settlement(model, manifest, details, hashed)
 
@@ -193,7 +207,8 @@ class _Batch:
         """Take an update along; False if the size of its blob is not what it must be."""
         layout, most = self._sums.layout, self._round.plan.max_update_bytes
         try:
-            head = layout.head(update_header(self._round.place, update.member, update.weight))
+            witness = NO_WITNESS if self._round.plan.settlement > 1 else None
+            head = layout.head(update_header(self._round.place, update.member, update.weight, witness))
         except ValueError:  # no blob can say so many examples
             return False
         if self._taken and (len(head) != len(self._taken[0].head) or len(self._taken) == _OPEN_AT_ONCE):
@@ -228,6 +243,7 @@ class _Batch:
 
     def _add_leaves(self, numbers: range) -> list[tuple[list[Node], bool]]:
         """The node of each update's leaf, for each number, and whether a head is another one."""
+        same = is_head if self._round.plan.settlement > 1 else eq
         found, products = [], np.empty(min(STEP, self._sums.layout.elements))
         room = bytearray(min(CHUNK, self._taken[0].blob.size))
         for number in numbers:
@@ -237,7 +253,7 @@ class _Batch:
                 if len(chunk) != min(CHUNK, blob.size - number * CHUNK):
                     raise BlobMismatchedError(update.update)
                 nodes.append(leaf(chunk))
-                other |= number == 0 and chunk[: len(head)] != head
+                other |= number == 0 and not same(chunk[: len(head)], head)
                 self._sums.add(chunk, number * CHUNK - len(head), weight, products)
             found.append((nodes, other))
         return found

@@ -14,6 +14,7 @@ other padding, other order or trailing bytes cannot hide anything.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from ledger.plan import Plan, TensorSpec
 
 MAX_HEADER_BYTES = 4 << 20
 STEP = 1 << 15  # elements that are computed at a time: they stay in the cache between the operations
+NO_WITNESS = "0" * 64
+"""The witness of an update whose site commits to nothing."""
 MODEL_HEADER: dict[str, Any] = {"kind": "model"}
 
 Array = npt.NDArray[Any]
@@ -67,9 +70,31 @@ class Place:
         }
 
 
-def update_header(place: Place, member: int, examples: int) -> dict[str, Any]:
-    """The header that binds an update to its place, its member and its number of examples."""
-    return {"kind": "update", **place.document(), "member": member, "examples": examples}
+def update_header(place: Place, member: int, examples: int, witness: str | None = NO_WITNESS) -> dict[str, Any]:
+    """The header that binds an update to its place, its member and its number of examples.
+
+    Args:
+        place: The round.
+        member: Its member's id.
+        examples: How many it was trained on, as its member says.
+        witness: What its site commits to, so that it can show later how it came about: 64 hex digits of its own
+            choice. None for plans of settlement 1, which have none.
+    """
+    header = {"kind": "update", **place.document(), "member": member, "examples": examples}
+    return header if witness is None else {**header, "witness": witness}
+
+
+def is_head(found: bytes | memoryview, head: bytes) -> bool:
+    """Whether bytes are a head with `NO_WITNESS`, but for the witness, which may be any."""
+    # The witness is the last of the header's keys. These bytes stand in one place only: in a tensor's name, each
+    # quotation mark is escaped, and what follows a name is a colon.
+    at = head.index(NO_WITNESS.encode() + b'\\"}"}')
+    end = at + len(NO_WITNESS)
+    return found[:at] == head[:at] and found[end:] == head[end:] and _is_witness(bytes(found[at:end]).decode("latin-1"))
+
+
+def _is_witness(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 @dataclass(frozen=True)
@@ -191,7 +216,7 @@ def decode_model(blob: bytes, plan: Plan) -> TensorBlob:
     Raises:
         InvalidBlobError: If it is not a canonical model of the plan's schema with finite values.
     """
-    return _checked(blob, plan, MODEL_HEADER)
+    return _checked(decode(blob), plan, MODEL_HEADER)
 
 
 def decode_update(blob: bytes, plan: Plan, place: Place, member: int, examples: int) -> TensorBlob:
@@ -202,11 +227,15 @@ def decode_update(blob: bytes, plan: Plan, place: Place, member: int, examples: 
     """
     if len(blob) > plan.max_update_bytes:
         raise InvalidBlobError(Reason.OVERSIZED, f"{len(blob):,} bytes, the plan allows {plan.max_update_bytes:,}")
-    return _checked(blob, plan, update_header(place, member, examples))
-
-
-def _checked(blob: bytes, plan: Plan, header: Mapping[str, Any]) -> TensorBlob:
     decoded = decode(blob)
+    witness = None
+    if plan.settlement > 1:
+        said = decoded.header.get("witness")
+        witness = said if _is_witness(said) else "64 hex digits"
+    return _checked(decoded, plan, update_header(place, member, examples, witness))
+
+
+def _checked(decoded: TensorBlob, plan: Plan, header: Mapping[str, Any]) -> TensorBlob:
     for name in sorted(decoded.schema.keys() | plan.tensors.keys()):
         found, expected = decoded.schema.get(name), plan.tensors.get(name)
         if found != expected:

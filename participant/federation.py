@@ -37,6 +37,7 @@ The members train one model that predicts heart disease. Records never leave the
 Every round needs updates of three hospitals and the approval of the auditor before its model is released.
 """
 PLAN = Plan(
+    seal="none",
     tensors=schema(heart.FEATURES),
     training=Training(epochs=5, batch_size=32, learning_rate=0.01),
     max_update_bytes=1 << 20,

@@ -46,6 +46,7 @@ class PaperLedger:
         self.store = FolderStore(folder / "blobs")
         self.store.folder.mkdir(parents=True)
         self.plan = Plan(
+            seal="none",
             tensors=dict(schema),
             training=Training(epochs=1, batch_size=1, learning_rate=0.1),
             max_update_bytes=max_update_bytes,

@@ -25,6 +25,7 @@ from tests.chains import Chain, Embedded
 SCHEMA = {"bias": TensorSpec(dtype="F16", shape=[3]), "weight": TensorSpec(dtype="F32", shape=[2, 2])}
 PLAN = Plan(
     tensors=SCHEMA,
+    seal="none",
     training=Training(epochs=1, batch_size=1, learning_rate=0.1),
     max_update_bytes=4096,
     window=600,

@@ -114,10 +114,19 @@ def other_binding(random: Random) -> bytes:
             {"round": "7"},
             {"member": 4.5},
             {"examples": True},
+            {"witness": "0" * 63},
+            {"witness": "A" * 64},
+            {"witness": "0" * 63 + "\n"},
+            {"witness": 5},
+            {"witness": None},
             {"note": "more than there should be"},
         ]
     )
     return encode({**update_header(PLACE, BAD, EXAMPLES), **change}, SCHEMA, tensors(1))
+
+
+def without_witness(random: Random) -> bytes:
+    return encode(update_header(PLACE, BAD, EXAMPLES, witness=None), SCHEMA, tensors(random.random()))
 
 
 def copied(random: Random) -> bytes:
@@ -182,6 +191,7 @@ KINDS: dict[Callable[[Random], bytes], Reason] = {
     unknown_dtype: Reason.MALFORMED,
     wrong_shape: Reason.SCHEMA,
     other_binding: Reason.BINDING,
+    without_witness: Reason.BINDING,
     copied: Reason.BINDING,
     duplicate_key: Reason.MALFORMED,
     padded_header: Reason.MALFORMED,

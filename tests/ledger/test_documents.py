@@ -17,8 +17,8 @@ def test_a_plan_is_read_back_as_it_was_written() -> None:
 
 def test_a_plan_states_every_setting_in_rfc_8785() -> None:
     assert PLAN.encode() == (
-        b'{"approvals":1,"grace":86400,"max_update_bytes":4096,"participants_attest":false,"public_quality":false,'
-        b'"quorum":2,"rejections":0,"settlement":1,"strategy":{"name":"fedavg"},'
+        b'{"approvals":1,"grace":86400,"max_update_bytes":4096,"participants_attest":false,"privacy":null,'
+        b'"public_quality":false,"quorum":2,"rejections":0,"seal":"none","settlement":2,"strategy":{"name":"fedavg"},'
         b'"tensors":{"bias":{"dtype":"F16","shape":[3]},"weight":{"dtype":"F32","shape":[2,2]}},'
         b'"training":{"batch_size":1,"epochs":1,"learning_rate":0.1},'
         b'"weighting":{"by":"examples","cap":1000000},"window":600}'
@@ -48,7 +48,10 @@ def test_anything_but_canonical_json_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"settlement": 2}, "settlement"),
+        ({"settlement": 3}, "settlement"),
+        ({"settlement": 1}, "settlement 1 knows no privacy"),
+        ({"seal": "gpg"}, "seal"),
+        ({"privacy": {"name": "gaussian"}}, "privacy"),
         ({"quorum": 0}, "quorum"),
         ({"quorum": "2"}, "quorum"),
         ({"quorum": 2.5}, "quorum"),

@@ -1,5 +1,6 @@
 """Settlement in one pass: hashing and adding leaf by leaf gives what decoding every update as a whole gives."""
 
+import hashlib
 import math
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from ledger.plan import ITEM_BYTES, MAX_WEIGHT, Dtype, Plan, TensorSpec, Trainin
 from ledger.settlement import settle
 from ledger.storage import Blob
 from ledger.storage.folder import FolderStore
-from ledger.updates import MODEL_HEADER, Array, encode, from_float64, to_float64, update_header
+from ledger.updates import MODEL_HEADER, NO_WITNESS, Array, encode, from_float64, to_float64, update_header
 from tests.ledger.test_settlement import DTYPES, PLACE, InMemory, Memory
 
 MAX_BYTES = 1 << 26
@@ -42,6 +43,7 @@ class Decoded(Memory):
 
 def plan_of(schema: Schema, quorum: int = 1) -> Plan:
     return Plan(
+        seal="none",
         tensors=dict(schema),
         training=Training(epochs=1, batch_size=1, learning_rate=0.1),
         max_update_bytes=MAX_BYTES,
@@ -64,7 +66,8 @@ def values_of(schema: Schema, member: int) -> dict[str, Array]:
 
 
 def post(blobs: Memory | FolderStore, schema: Schema, member: int, values: Mapping[str, Array]) -> UpdateRecorded:
-    blob = encode(update_header(PLACE, member, WEIGHTS[member]), schema, values)
+    header = update_header(PLACE, member, WEIGHTS[member], hashlib.sha256(bytes([member])).hexdigest())
+    blob = encode(header, schema, values)
     return UpdateRecorded(PLACE.round, member, blobs.put(blob), None, WEIGHTS[member], PLACE.ledger)
 
 
@@ -84,8 +87,14 @@ sizes = st.one_of(
     st.integers(0, 9),
     st.builds(int.__add__, st.sampled_from([LEAF // 4, CHUNK // 4, CHUNK // 2]), st.integers(-160, 9)),
 )
+LIKE_A_WITNESS = [
+    start + NO_WITNESS + end
+    for start in ("", '!"witness":"', '\\"witness\\":\\"')
+    for end in ("", '"}"}', '\\"}"}', '"}', "\\")
+]
+"""Names that look like where the witness stands."""
 schemas = st.dictionaries(
-    st.text('aZ_é"{}:', min_size=1, max_size=4),
+    st.text('aZ_é"{}:', min_size=1, max_size=4) | st.sampled_from(LIKE_A_WITNESS),
     st.builds(tensor, st.sampled_from(DTYPES), sizes),
     min_size=1,
     max_size=5,

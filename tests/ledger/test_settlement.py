@@ -67,6 +67,7 @@ class InMemory:
 
 def plan(dtype: Dtype, size: int, quorum: int = 1, cap: int = 1_000_000) -> Plan:
     return Plan(
+        seal="none",
         tensors={"v": TensorSpec(dtype=dtype, shape=[size])},
         training=Training(epochs=1, batch_size=1, learning_rate=0.1),
         weighting=Weighting(cap=cap),
