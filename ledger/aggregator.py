@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 from web3.types import TxReceipt
 
+from ledger.age import show_age_key
 from ledger.arithmetic import self_test
 from ledger.chain.contract import LedgerContract, Terms
-from ledger.cid import cid_of
+from ledger.cid import RAW, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
 from ledger.facts import AbortReason
-from ledger.history import History
+from ledger.history import History, Round
 from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.sealing import (
+    MAX_KEY_BLOB_BYTES,
+    Identity,
+    mask,
+    open_key,
+    public_key,
+    readers,
+    write_annex,
+)
 from ledger.settlement import Settlement, settle
 from ledger.storage import Store
 from ledger.updates import Place
@@ -43,6 +53,8 @@ class Aggregator:
     contract: LedgerContract
     store: Store
     account: LocalAccount
+    identities: Sequence[Identity] = ()
+    """Its age identities: sealed updates are opened with them."""
 
     def open(self, plan: Plan, base_round: int | None = None) -> TxReceipt:
         """Open a round on the released model of a round, 0 being the genesis model; None for the newest."""
@@ -53,7 +65,7 @@ class Aggregator:
 
     def propose(self) -> Proposal:
         """Verify the open round's updates and settle it, see `propose`; nothing is published."""
-        return propose(self.contract.history(), self.store)
+        return propose(self.contract.history(), self.store, (), self.identities)
 
     def publish(self, proposal: Proposal) -> TxReceipt:
         """Store model and manifest and record them; without a quorum, abort the round with the manifest.
@@ -76,16 +88,19 @@ def terms(plan: Plan) -> Terms:
     return Terms(plan.window, plan.grace, plan.quorum, plan.approvals, plan.rejections, plan.participants_attest)
 
 
-def propose(history: History, store: Store, unavailable: Collection[int] = ()) -> Proposal:
+def propose(
+    history: History, store: Store, unavailable: Collection[int] = (), identities: Sequence[Identity] = ()
+) -> Proposal:
     """Settle the open round of `history`; updates that are not to be had count as unavailable.
 
     Args:
         history: The ledger's.
         store: Where its blobs are.
         unavailable: Ids of members whose update was not to be had already; it is not asked for again.
+        identities: Those that open sealed updates.
 
     Raises:
-        UsageError: If no round is open.
+        UsageError: If no round is open, or its updates are sealed, and to none of `identities`.
         BlobMissingError: If the plan is not to be had.
         UnavailableError: If this machine's arithmetic cannot be relied on.
     """
@@ -96,10 +111,36 @@ def propose(history: History, store: Store, unavailable: Collection[int] = ()) -
     plan = Plan.decode(store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
     place = Place.of(history.genesis, known.opened)
     missing = set(unavailable)
+    keys, annex = _opened(known, place, store, missing, identities) if plan.seal != "none" else ({}, None)
+    threads = os.cpu_count() or 1
     while True:
         try:
-            settlement = settle(place, plan, known.updates.values(), store, missing, threads=os.cpu_count() or 1)
+            settlement = settle(place, plan, known.updates.values(), store, missing, True, threads, keys, annex)
         except (BlobMissingError, BlobMismatchedError) as error:
             missing |= {member for member, update in known.updates.items() if update.update == error.cid}
         else:
             return Proposal(known.number, history.head, settlement)
+
+
+def _opened(
+    known: Round, place: Place, store: Store, missing: set[int], identities: Sequence[Identity]
+) -> tuple[dict[int, str], str]:
+    """The keys of the sealed updates, and the annex that hands them on; whose key blob cannot be had is `missing`."""
+    to = readers(known)
+    if not {show_age_key(key) for key in to.values()} & {public_key(identity) for identity in identities}:
+        raise UsageError(
+            f"the updates of round {known.number} are sealed to keys of which none is here: settle it with the age.key "
+            "that this aggregator had published when the round opened"
+        )
+    keys, masked = {}, {}
+    for member, update in known.updates.items():
+        if member in missing or update.key_blob is None:
+            continue
+        try:
+            key_blob = store.get(Cid(update.key_blob, RAW), limit=MAX_KEY_BLOB_BYTES)
+        except (BlobMissingError, BlobMismatchedError):
+            missing.add(member)
+        else:
+            if (key := open_key(key_blob, identities)) is not None:
+                keys[member], masked[member] = key, mask(key, key_blob)
+    return keys, write_annex(place, masked, to.values())

@@ -84,6 +84,7 @@ class Round:
         opening_head: The head right after it: signed updates name it.
         charter_version: The charter in force then.
         eligible: Participants that could post.
+        readers: Age public keys of the aggregators and auditors that could act then, by member id.
         updates: By member id, as recorded.
         ended: The settlement or the abort, None while the round is open.
         attestations: By member id.
@@ -95,6 +96,7 @@ class Round:
     opening_head: bytes
     charter_version: int
     eligible: int
+    readers: dict[int, Bytes32]
     status: Status = Status.OPEN
     updates: dict[int, facts.UpdateRecorded] = field(default_factory=dict)
     ended: facts.RoundSettled | facts.RoundAborted | None = None
@@ -159,8 +161,11 @@ class History:
 
     def count(self, roles: Role) -> int:
         """How many members with one of these roles have accepted the charter in force."""
-        present = (self.accounts[member.account] for member in self.members.values())
-        return sum(bool(roles & one.roles) and one.accepted == self.charter_version for one in present)
+        return len(self._acting(roles))
+
+    def _acting(self, roles: Role) -> list[Member]:
+        present = ((member, self.accounts[member.account]) for member in self.members.values())
+        return [member for member, one in present if roles & one.roles and one.accepted == self.charter_version]
 
     def record(self, entry: Entry) -> None:
         """Take an entry as it is; facts about a member or a round that is not known only move the head."""
@@ -189,7 +194,9 @@ class History:
                 self.genesis_model = fact
             case facts.RoundOpened():
                 eligible = self.count(Role.PARTICIPANT)
-                self.rounds[fact.round] = Round(fact, entry.time, self.head, self.charter_version, eligible)
+                acting = self._acting(Role.AGGREGATOR | Role.AUDITOR)
+                readers = {member.id: member.age_key for member in acting if member.age_key is not None}
+                self.rounds[fact.round] = Round(fact, entry.time, self.head, self.charter_version, eligible, readers)
                 self.latest_round = max(self.latest_round, fact.round)
             case _:
                 if known := self.rounds.get(fact.round):

@@ -10,9 +10,9 @@ from pydantic import FailFast, Field, SerializerFunctionWrapHandler, model_seria
 from ledger.documents import Document
 
 
-def max_manifest_bytes(updates: int) -> int:
-    """The most bytes that a manifest of this many updates can need."""
-    return 4096 + 256 * updates
+def max_manifest_bytes(updates: int, readers: int) -> int:
+    """The most bytes that a manifest of this many updates can need, its annex being sealed to so many readers."""
+    return 8192 + 512 * updates + 256 * readers
 
 
 class Reason(StrEnum):
@@ -52,7 +52,8 @@ class Manifest(Document):
     Attributes:
         settlement: The version of the rules, as the plan has it; 1 knows no `annex`.
         model: The CID of the model; null where too few updates count.
-        annex: The CID of the sealed annex, with the keys of the sealed updates; null where updates are not sealed.
+        annex: What is not for everybody: the keys of the sealed updates, see `ledger.sealing.write_annex`; null where
+            updates are not sealed.
     """
 
     TITLE: ClassVar[str] = "manifest"
@@ -67,7 +68,7 @@ class Manifest(Document):
     updates: Annotated[list[Row], FailFast()]
     counted: int
     model: str | None
-    annex: CidText | None = None
+    annex: Annotated[str, Field(pattern="^[A-Za-z0-9+/]+={0,2}$")] | None = None
 
     @model_serializer(mode="wrap")
     def _as_its_version_has_it(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from operator import eq
 from threading import Lock
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +31,7 @@ from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeErr
 from ledger.facts import UpdateRecorded
 from ledger.manifest import Manifest, Reason, Row
 from ledger.plan import Plan
+from ledger.sealing import Keys, largest_sealed, open_update
 from ledger.threads import shared
 from ledger.updates import (
     MODEL_HEADER,
@@ -95,6 +97,8 @@ def settle(
     unavailable: Collection[int],
     keep_model: bool = True,
     threads: int = 1,
+    keys: Keys = MappingProxyType({}),
+    annex: str | None = None,
 ) -> Settlement:
     """Settle one round.
 
@@ -106,6 +110,8 @@ def settle(
         unavailable: Ids of the members whose update could not be had: the aggregator's claim, not verifiable here.
         keep_model: False if the model's CID is enough, so that its bytes need no memory.
         threads: On how many the work is done; nothing that comes out depends on it.
+        keys: The identities of sealed updates, as far as the aggregator could open their key blobs.
+        annex: The manifest's annex, which hands these on; nothing else depends on it.
 
     Returns:
         Model and manifest, the same bytes for the same arguments on every machine.
@@ -115,7 +121,7 @@ def settle(
         BlobMismatchedError: If the bytes there are not what its CID names.
     """
     ordered = sorted(updates, key=lambda update: update.member)
-    round_ = _Round(place, plan, ordered, blobs, unavailable, threads)
+    round_ = _Round(place, plan, ordered, blobs, unavailable, keys, annex, threads)
     try:
         return round_.settle(keep_model, as_read=True)
     except _OtherwiseError:
@@ -133,11 +139,14 @@ class _Round:
     updates: list[UpdateRecorded]
     blobs: Blobs
     unavailable: Collection[int]
+    keys: Keys
+    annex: str | None
     threads: int
 
     def settle(self, keep_model: bool, as_read: bool) -> Settlement:
         """Settle, and add updates `as_read` where that can be; or else each only after it was decoded."""
         sums = Sums(Layout(self.plan.tensors))
+        as_read = as_read and self.plan.seal == "none"
         rows: list[Row] = []
         details: dict[int, str] = {}
         with _Batch(self, sums) as batch:
@@ -164,16 +173,35 @@ class _Round:
             model = b"".join(chunk for _, chunk in leaves) if keep_model else None
         named = str(cid) if counted >= self.plan.quorum else None
         manifest = Manifest(
-            settlement=self.plan.settlement, **self.place.document(), updates=rows, counted=counted, model=named
+            settlement=self.plan.settlement,
+            **self.place.document(),
+            updates=rows,
+            counted=counted,
+            model=named,
+            annex=self.annex,
         )
-        hashed = frozenset(update.update for update in self.updates if update.member not in self.unavailable)
+        hashed = frozenset(update.update for update in self.updates if self._is_read(update))
         return Settlement(model, manifest, details, hashed)
 
+    def _is_read(self, update: UpdateRecorded) -> bool:
+        """Whether the update's blob is looked at."""
+        opens = self.plan.seal == "none" or (update.key_blob is not None and update.member in self.keys)
+        return opens and update.member not in self.unavailable
+
     def _add_decoded(self, sums: Sums, update: UpdateRecorded, weight: int) -> None:
+        most, sealed = self.plan.max_update_bytes, self.plan.seal != "none"
+        if not self._is_read(update):
+            why = "posted without a key blob" if update.key_blob is None else "its key is not in the annex"
+            raise InvalidBlobError(Reason.UNOPENABLE, why)
         try:
-            blob = self.blobs.get(update.update, limit=self.plan.max_update_bytes)
+            blob = self.blobs.get(update.update, limit=largest_sealed(most) if sealed else most)
         except BlobTooLargeError as error:
             raise InvalidBlobError(Reason.OVERSIZED, str(error)) from None
+        if sealed:
+            opened = open_update(blob, self.keys[update.member])
+            if opened is None:
+                raise InvalidBlobError(Reason.UNOPENABLE, "its key does not open it")
+            blob = opened
         decode_update(blob, self.plan, self.place, update.member, update.weight)
         sums.add(memoryview(blob), sums.layout.size - len(blob), weight)
 

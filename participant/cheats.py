@@ -43,7 +43,7 @@ class DroppingAggregator(Aggregator):
         victim: That member's account.
     """
 
-    victim: str
+    victim: str = ""
 
     def propose(self) -> Proposal:
         """Settle as if the update had never come."""
@@ -51,7 +51,7 @@ class DroppingAggregator(Aggregator):
         member = history.member_by_account(self.victim)
         if member is not None:
             history.rounds[history.latest_round].updates.pop(member.id, None)
-        return propose(history, self.store)
+        return propose(history, self.store, (), self.identities)
 
 
 def cast(
@@ -64,8 +64,7 @@ def cast(
             garbage = GarbageSite(victim.contract, victim.store, victim.account, victim.hospital)
             return {**sites, VICTIM: garbage}, aggregator
         case Cheat.AGGREGATOR:
-            account = victim.account.address
-            return sites, DroppingAggregator(aggregator.contract, aggregator.store, aggregator.account, account)
+            return sites, DroppingAggregator(**vars(aggregator), victim=victim.account.address)
         case _:
             return sites, aggregator
 

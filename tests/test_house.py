@@ -73,6 +73,7 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
         "rules",
         "updates",
         "settlement",
+        "sealing",
         "threads",
         "facts",
         "entries",

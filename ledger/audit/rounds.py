@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.audit.models import is_model
+from ledger.audit.opening import NotNamedError, Opening, dispute, opening
 from ledger.audit.places import Erasure, party, unread
 from ledger.audit.report import Finding, incomplete, noted, violated
 from ledger.charter import Limits
-from ledger.cid import Cid, cid_of
+from ledger.cid import RAW, Cid, cid_of
 from ledger.errors import (
     BlobMismatchedError,
     BlobMissingError,
@@ -19,13 +20,29 @@ from ledger.errors import (
     InvalidBlobError,
     UnavailableError,
 )
-from ledger.facts import Address, RoundAborted, RoundSettled
+from ledger.facts import Address, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.history import History, Round
 from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.sealing import Identity, Masked, largest_sealed
 from ledger.settlement import Settlement, settle
 from ledger.storage import Blobs
 from ledger.updates import Place, decode_model
+
+
+@dataclass(frozen=True)
+class Access:
+    """What opens sealed updates.
+
+    Attributes:
+        identities: The auditor's own age identities.
+        grants: What was granted to them, by round.
+        only_public: Whether it was asked for no more than what needs no key.
+    """
+
+    identities: Sequence[Identity] = ()
+    grants: Mapping[int, Sequence[Masked]] = field(default_factory=dict)
+    only_public: bool = False
 
 
 @dataclass
@@ -39,6 +56,7 @@ class RoundAudit:
         plan: Its plan, None where it cannot be read.
         manifest: Its manifest, None likewise.
         claimed: Ids of the members whose update the manifest claims was unavailable.
+        closed: Whether its updates stay sealed, and it was not settled again for that.
         hashed: Blobs that were hashed and are what their CIDs say.
     """
 
@@ -48,6 +66,7 @@ class RoundAudit:
     plan: Plan | None = None
     manifest: Manifest | None = None
     claimed: frozenset[int] = frozenset()
+    closed: bool = False
     hashed: set[Cid] = field(default_factory=set)
 
     @property
@@ -64,6 +83,7 @@ def audit_round(
     erasures: Mapping[tuple[int, bytes], Erasure] | None = None,
     carriers: Mapping[int, Address | None] | None = None,
     threads: int = 1,
+    access: Access | None = None,
 ) -> RoundAudit:
     """Check one round as it is recorded in `history`.
 
@@ -75,8 +95,11 @@ def audit_round(
         erasures: Erasures of its updates that are on record, by member and digest.
         carriers: Who signed the transaction that carried an update to the chain, by member, where that is shown.
         threads: On how many it is settled again.
+        access: What opens sealed updates.
     """
-    return _RoundCheck(history, known, store, limits, erasures or {}, carriers or {}, threads, RoundAudit()).run()
+    return _RoundCheck(
+        history, known, store, limits, erasures or {}, carriers or {}, threads, access or Access(), RoundAudit()
+    ).run()
 
 
 @dataclass(frozen=True)
@@ -88,6 +111,7 @@ class _RoundCheck:
     erasures: Mapping[tuple[int, bytes], Erasure]
     carriers: Mapping[int, Address | None]
     threads: int
+    access: Access
     audit: RoundAudit
 
     def run(self) -> RoundAudit:
@@ -106,7 +130,12 @@ class _RoundCheck:
                 )
             else:
                 self._check_rows(ended, manifest)
-                self._settle_again(ended, plan, manifest)
+                sealed = plan.seal != "none"
+                opened = self._open(ended, manifest) if sealed else Opening()
+                if opened is None:
+                    self._check_closed(ended, plan, manifest)
+                else:
+                    self._settle_again(ended, plan, manifest, opened)
         return self.audit
 
     def _at(self, **more: Any) -> dict[str, Any]:
@@ -175,7 +204,7 @@ class _RoundCheck:
     # ----------------------------------------------------------------------- manifest
 
     def _read_manifest(self, ended: RoundSettled | RoundAborted, cid: Cid) -> None:
-        blob = self._get(cid, "its manifest", max_manifest_bytes(len(self.known.updates)))
+        blob = self._get(cid, "its manifest", max_manifest_bytes(len(self.known.updates), len(self.known.readers)))
         if blob is None:
             return
         try:
@@ -207,23 +236,107 @@ class _RoundCheck:
             where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("it was settled with another number", expected=expected, found=found, **where))
 
+    # ------------------------------------------------------------------------- sealed
+
+    def _open(self, ended: RoundSettled | RoundAborted, manifest: Manifest) -> Opening | None:
+        """The keys of the sealed updates; None where there are none for this auditor."""
+        where = self._at(cid=ended.manifest)
+        if manifest.annex is None:
+            text = "its updates are sealed, and its manifest has no annex that hands their keys on"
+            self.audit.documents.append(violated(text, by=self._by(ended.aggregator), **where))
+            return None
+        if not self.access.identities:
+            return None
+        grants = self.access.grants.get(self.known.number, ())
+        try:
+            return opening(self.history, self.known, manifest.annex, self.store, self.access.identities, grants)
+        except NotNamedError:
+            return None
+        except ValueError as error:
+            text = f"its annex does not hand the keys of the updates on: {error}"
+            self.audit.documents.append(violated(text, by=self._by(ended.aggregator), **where))
+            return None
+
+    def _check_closed(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
+        """What can be checked of updates that stay sealed: their weights, the counts, and the model's form."""
+        self.audit.closed = True
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        for row in manifest.updates:
+            update = self.known.updates.get(row.member)
+            if update is None or str(update.update) != row.update:
+                continue  # said already
+            where = self._at(member=party(self.history, row.member), cid=update.update, by=aggregator)
+            if row.excluded is Reason.UNAVAILABLE:
+                self._claimed_unavailable(ended, update)
+                continue
+            weight = min(update.weight, plan.weighting.cap)
+            size = self.store.size(update.update) or 0
+            if update.key_blob is None:
+                expected = f"excluded as {Reason.UNOPENABLE} (posted without a key blob)"
+            elif size > largest_sealed(plan.max_update_bytes):
+                expected = f"excluded as {Reason.OVERSIZED}"
+            elif row.excluded is None:
+                expected = f"counted with weight {weight}"
+            else:
+                report(noted(f"excluded as {row.excluded}, claimed by {aggregator}; it is sealed", **where))
+                continue
+            if _said(row) != expected.partition(" (")[0]:
+                text = "the manifest says something else of it than its entry and the plan"
+                report(violated(text, expected=expected, found=_said(row), **where))
+        counted = sum(row.excluded is None for row in manifest.updates)
+        model = str(ended.model) if isinstance(ended, RoundSettled) else None
+        if (counted, model) != (manifest.counted, manifest.model) or (model is None) != (counted < plan.quorum):
+            where = self._at(cid=ended.manifest, by=aggregator)
+            expected = f"{counted} counted, the quorum being {plan.quorum}, and the model {model}"
+            found = f"{manifest.counted} counted, and the model {manifest.model}"
+            report(violated("its manifest does not fit its entry", expected=expected, found=found, **where))
+        if isinstance(ended, RoundSettled):
+            self._check_form(ended, plan)
+        can = "its entries, its manifest's weights and counts, and the model's form are checked"
+        if self.access.only_public:
+            self.audit.settlement.append(noted(f"sealed, and left closed as asked for: {can}", **self._at()))
+            return
+        lacks = "ask an auditor or the aggregator for a grant" if self.access.identities else "give --identity"
+        text = f"sealed: without a key that opens its updates it is not settled again ({lacks}); {can}"
+        self.audit.settlement.append(incomplete(text, **self._at()))
+
+    def _check_form(self, ended: RoundSettled, plan: Plan) -> None:
+        if is_model(self.store, ended.model, plan, self.threads):
+            self.audit.hashed.add(ended.model)
+            return
+        blob = self._get(ended.model, "its model", plan.max_update_bytes)
+        try:
+            if blob is not None:
+                decode_model(blob, plan)
+        except InvalidBlobError as error:
+            text = f"its model does not fit its plan: {error}"
+            self.audit.documents.append(violated(text, cid=ended.model, by=self._by(ended.aggregator), **self._at()))
+
     # --------------------------------------------------------------------- settlement
 
-    def _settle_again(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
-        where, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates
-        absent: dict[int, FedledgerError] = {}
+    def _settle_again(
+        self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest, opened: Opening
+    ) -> None:
+        absent = {member: why for member, why in opened.absent.items() if member not in self.audit.claimed}
+        self.audit.hashed |= opened.hashed
+
+        def settled() -> Settlement:
+            place, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates.values()
+            left_out = self.audit.claimed | absent.keys()
+            return settle(place, plan, updates, self.store, left_out, False, self.threads, opened.keys, manifest.annex)
+
         try:
             try:
-                again = settle(where, plan, updates.values(), self.store, self.audit.claimed, False, self.threads)
+                again = settled()
             except (BlobMissingError, BlobMismatchedError):
-                absent = self._absent()
-                left_out = self.audit.claimed | absent.keys()
-                again = settle(where, plan, updates.values(), self.store, left_out, False, self.threads)
+                absent = self._absent() | absent
+                again = settled()
         except UnavailableError as error:
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
             return
         self.audit.hashed |= again.hashed
-        self._compare_rows(ended, manifest, again, absent)
+        absent |= self._not_granted(manifest, again, absent) if opened.granted else {}
+        self._compare_rows(ended, manifest, again, absent, opened)
         if absent:
             for member, why in absent.items():
                 self._not_settled(member, why)
@@ -242,9 +355,10 @@ class _RoundCheck:
         return absent
 
     def _not_settled(self, member: int, error: FedledgerError) -> None:
-        update = self.known.updates[member].update
-        where = self._at(member=party(self.history, member), cid=update)
-        erasure = self.erasures.get((member, update.digest))
+        update = self.known.updates[member]
+        where = self._at(member=party(self.history, member), cid=update.update)
+        erased = (self.erasures.get((member, digest or b"")) for digest in (update.update.digest, update.key_blob))
+        erasure = next((one for one in erased if one is not None), None)
         if erasure is None or isinstance(error, BlobMismatchedError):
             text = f"it cannot be settled again without this blob: {unread(error)}"
             self.audit.settlement.append(incomplete(text, **where))
@@ -263,6 +377,7 @@ class _RoundCheck:
         manifest: Manifest,
         again: Settlement,
         absent: Container[int],
+        opened: Opening,
     ) -> None:
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
         shown = {row.member: row for row in manifest.updates}
@@ -278,14 +393,52 @@ class _RoundCheck:
                 expected, found = f"{_said(row)}{detail}", _said(said)
                 report(violated(text, expected=expected, found=found, by=aggregator, **where))
             elif row.excluded is Reason.UNAVAILABLE:
-                if self._carried_by(ended.aggregator, row.member):
-                    text = "claimed unavailable by the aggregator, who had it: it carried this very update to the chain"
-                    report(violated(text, by=aggregator, **where))
-                else:
-                    here = "its bytes are in this store now" if self._is_here(update.update) else "not verifiable here"
-                    report(noted(f"excluded as unavailable, claimed by {aggregator}; {here}", **where))
+                self._claimed_unavailable(ended, update)
+            elif row.excluded is Reason.UNOPENABLE and said == row and update.key_blob is not None:
+                self._claimed_unopenable(ended, update, opened.keys.get(row.member))
             elif row.excluded is not None and said == row:
                 report(noted(f"excluded as {row.excluded}, which is true{detail}", **where))
+
+    def _claimed_unavailable(self, ended: RoundSettled | RoundAborted, update: UpdateRecorded) -> None:
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        where = self._at(member=party(self.history, update.member), cid=update.update)
+        if self._carried_by(ended.aggregator, update.member):
+            text = "claimed unavailable by the aggregator, who had it: it carried this very update to the chain"
+            report(violated(text, by=aggregator, **where))
+        else:
+            blobs = [update.update, *([Cid(update.key_blob, RAW)] if update.key_blob else [])]
+            here = "its bytes are in this store now" if all(map(self._is_here, blobs)) else "not verifiable here"
+            report(noted(f"excluded as unavailable, claimed by {aggregator}; {here}", **where))
+
+    def _claimed_unopenable(self, ended: RoundSettled | RoundAborted, update: UpdateRecorded, key: str | None) -> None:
+        """What an auditor whose key was named can say to the claim: it opens the key blob itself."""
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        where = self._at(member=party(self.history, update.member), cid=update.update)
+        holds = dispute(self.store, update, key, self.access.identities)
+        if holds is None:
+            report(noted(f"excluded as unopenable, claimed by {aggregator}; not verifiable with your keys", **where))
+        elif holds:
+            report(noted("excluded as unopenable, which is true: what its key blob holds does not open it", **where))
+        elif key is not None:
+            text = "claimed unopenable by the aggregator, whose annex hands on another key than the key blob holds"
+            report(violated(text, by=aggregator, **where))
+        else:
+            text = (
+                "claimed unopenable by the aggregator, and your key opens it: either its member sealed it without the "
+                "aggregator, or the aggregator left it out; the aggregator's age key would show which"
+            )
+            report(incomplete(text, by=f"{aggregator}, or {self._by(update.member)}", **where))
+
+    def _not_granted(self, manifest: Manifest, again: Settlement, absent: Container[int]) -> dict[int, FedledgerError]:
+        """The updates that a grant does not open, though the aggregator opened them: that is the grant's fault."""
+        shown = {row.member: row.excluded for row in manifest.updates}
+        return {
+            row.member: UnavailableError("the grant holds no key that opens it: ask for another one")
+            for row in again.manifest.updates
+            if row.excluded is Reason.UNOPENABLE
+            and row.member not in absent
+            and shown.get(row.member, Reason.UNOPENABLE) is not Reason.UNOPENABLE
+        }
 
     def _carried_by(self, aggregator: int, member: int) -> bool:
         """Whether an account of the aggregator's sent an update to the chain, itself or by a contract of its own."""

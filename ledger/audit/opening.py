@@ -1,0 +1,141 @@
+"""The keys of a round's sealed updates, as far as an auditor's own identities lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ledger.age import show_age_key
+from ledger.audit.places import unread
+from ledger.cid import RAW, Cid
+from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError
+from ledger.facts import UpdateRecorded
+from ledger.history import History, Round
+from ledger.sealing import (
+    MAX_KEY_BLOB_BYTES,
+    Identity,
+    Masked,
+    open_key,
+    open_update,
+    public_key,
+    read_annex,
+    read_grant,
+    readers,
+    unmask,
+)
+from ledger.storage import Blobs
+from ledger.updates import Place
+
+MAX_GRANT_BYTES = 1 << 28
+
+
+@dataclass
+class Opening:
+    """What opens a round's updates.
+
+    Attributes:
+        keys: Their identities, by member id.
+        granted: Whether these come from a grant: whoever gave it answers for them, and not the aggregator.
+        absent: Why a key blob cannot be read without which a key is none, by member id.
+        hashed: Key blobs that were read, and are what their CIDs say.
+    """
+
+    keys: dict[int, str] = field(default_factory=dict)
+    granted: bool = False
+    absent: dict[int, FedledgerError] = field(default_factory=dict)
+    hashed: set[Cid] = field(default_factory=set)
+
+
+class NotNamedError(Exception):
+    """None of the identities was named for the round."""
+
+
+def opening(
+    history: History, known: Round, annex: str, store: Blobs, identities: Sequence[Identity], grants: Sequence[Masked]
+) -> Opening:
+    """Find the keys of a round's updates: in its annex, or else in what was granted.
+
+    Args:
+        history: The whole history.
+        known: The round.
+        annex: Its manifest's annex.
+        store: Where its blobs are.
+        identities: The auditor's own.
+        grants: What was granted to them of this round; see `granted`.
+
+    Raises:
+        NotNamedError: If neither was made for any of the identities.
+        ValueError: If the annex is none, or was not made for one of the identities, though it is a reader's.
+    """
+    masked = read_annex(annex, Place.of(history.genesis, known.opened), identities)
+    if masked is None:
+        own = {public_key(identity) for identity in identities}
+        for member, key in readers(known).items():
+            if show_age_key(key) in own:
+                raise ValueError(f"it does not open to the key of member {member}, who was to read it")
+        if not grants:
+            raise NotNamedError
+    found = Opening(granted=masked is None)
+    for member, update in known.updates.items():
+        candidates = [one[member] for one in ([masked] if masked is not None else grants) if member in one]
+        if not candidates or update.key_blob is None:
+            continue
+        try:
+            key_blob = _key_blob(store, update)
+        except (BlobMissingError, BlobMismatchedError) as error:
+            found.absent[member] = error
+            continue
+        found.hashed.add(Cid(update.key_blob, RAW))
+        found.keys[member] = unmask(candidates[-1], key_blob)
+    return found
+
+
+def granted(
+    history: History, store: Blobs, identities: Sequence[Identity]
+) -> tuple[dict[int, list[Masked]], dict[Cid, str]]:
+    """What was granted to some identities, by round; and why a grant to them cannot be read, by its CID."""
+    found: dict[int, list[Masked]] = {}
+    unreadable: dict[Cid, str] = {}
+    own = {public_key(identity) for identity in identities}
+    for grant in history.grants:
+        to = history.members.get(grant.to)
+        if not own or to is None:
+            continue
+        try:
+            rounds = read_grant(store.get(grant.keys, MAX_GRANT_BYTES), history.genesis, identities)
+        except (FedledgerError, ValueError) as error:
+            if to.age_key is not None and show_age_key(to.age_key) in own:
+                unreadable[grant.keys] = unread(error)
+            continue
+        for number, masked in (rounds or {}).items():
+            if grant.first <= number <= grant.last:
+                found.setdefault(number, []).append(masked)
+    return found, unreadable
+
+
+def dispute(store: Blobs, update: UpdateRecorded, key: str | None, identities: Sequence[Identity]) -> bool | None:
+    """What an auditor's own identities say to an aggregator that could not open an update.
+
+    Args:
+        store: Where the blobs are.
+        update: The update, whose blobs are there.
+        key: What the aggregator found in the key blob; None for nothing.
+        identities: The auditor's.
+
+    Returns:
+        None where they do not open the key blob: the claim stays a claim. True if it holds: what is in the key blob
+        does not open the update. False if it does not: the key blob holds another key, or one that opens the update.
+    """
+    try:
+        own = open_key(_key_blob(store, update), identities)
+        if own is None:
+            return None
+        if key is not None:
+            return own == key
+        return open_update(store.get(update.update), own) is None
+    except (BlobMissingError, BlobMismatchedError):
+        return None
+
+
+def _key_blob(store: Blobs, update: UpdateRecorded) -> bytes:
+    return store.get(Cid(update.key_blob or bytes(32), RAW), MAX_KEY_BLOB_BYTES)

@@ -1,0 +1,202 @@
+"""Sealed updates: who can open one, and with which keys. Pure, but for the fresh keys of what is sealed.
+
+An update is sealed (age, X25519) to an identity of its own; that identity is sealed in the *key blob*, to the round's
+readers and to the site itself. Both are ordinary age files. The aggregator hands the identities that it opened on, in
+the manifest's *annex*, sealed to the readers; a *grant* hands them on to a later one. There each identity is masked
+with what only the key blob gives: where the key blob is erased, annex and grants open nothing either.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+import pyrage
+from Crypto.Hash import SHA256
+from Crypto.Protocol.KDF import HKDF
+
+from ledger.age import read_age_secret, show_age_key, show_age_secret
+from ledger.cid import CHUNK
+from ledger.documents import canonical, parse
+from ledger.updates import Place
+
+if TYPE_CHECKING:
+    from ledger.entries import Genesis
+    from ledger.history import Round
+
+Identity: TypeAlias = "pyrage.x25519.Identity"
+Keys = Mapping[int, str]
+"""Identities of sealed updates (``AGE-SECRET-KEY-1…``), by member id."""
+
+MAX_KEY_BLOB_BYTES = CHUNK
+"""The entry has a digest only: it names a blob of one leaf."""
+_HEADER = 4096  # bytes; age's own, with one recipient, has about 200, and up to 300 of random padding
+_PIECE, _TAG, _NONCE = 1 << 16, 16, 16  # bytes: age seals piece by piece, and adds a tag to each
+
+# Points of small order: whatever is sealed to one of them, everybody can open (age refuses to).
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A sealed update and its key blob."""
+
+    update: bytes
+    key_blob: bytes
+
+
+def is_usable(key: bytes) -> bool:
+    """Whether a public key of 32 bytes is one that can be sealed to."""
+    return key[:31] + bytes([key[31] & 0x7F]) not in _SMALL_ORDER
+
+
+def readers(known: Round) -> dict[int, bytes]:
+    """Who can open the sealed updates of a round, beside their own sites: age public keys, by member id.
+
+    These are the aggregators and auditors that could act when it opened. A key to which nothing can be sealed is left
+    out: its member harms itself, and nobody else.
+    """
+    return {member: key for member, key in sorted(known.readers.items()) if is_usable(key)}
+
+
+def seal(update: bytes, keys: Iterable[bytes]) -> Sealed:
+    """Seal an update to a fresh identity, and that to age public keys; see `readers`."""
+    sink = io.BytesIO()
+    key_blob = seal_into(io.BytesIO(update), sink, keys)
+    return Sealed(sink.getvalue(), key_blob)
+
+
+def seal_into(source: BinaryIO, sink: BinaryIO, keys: Iterable[bytes]) -> bytes:
+    """Seal an update of any size in little memory; returns the key blob."""
+    identity = pyrage.x25519.Identity.generate()
+    pyrage.encrypt_io(source, sink, [identity.to_public()])
+    return seal_to(keys, str(identity).encode())
+
+
+def seal_to(keys: Iterable[bytes], text: bytes) -> bytes:
+    """An age file for the holders of some public keys."""
+    recipients = [pyrage.x25519.Recipient.from_str(show_age_key(key)) for key in dict.fromkeys(keys)]
+    sealed: bytes = pyrage.encrypt(text, recipients)
+    return sealed
+
+
+def largest_sealed(size: int) -> int:
+    """The most bytes that a blob of so many bytes has when it is sealed."""
+    return _HEADER + _NONCE + size + _TAG * (size // _PIECE + 1)
+
+
+def open_key(key_blob: bytes, identities: Sequence[Identity]) -> str | None:
+    """The identity in a key blob; None where these do not open it, or it holds none."""
+    try:
+        return show_age_secret(read_age_secret(pyrage.decrypt(key_blob, list(identities)).decode("ascii")))
+    except (pyrage.DecryptError, ValueError):
+        return None
+
+
+def open_update(sealed: bytes, key: str) -> bytes | None:
+    """What a blob holds that is sealed to an identity; None where it does not open it, or it was altered."""
+    sink = io.BytesIO()
+    return sink.getvalue() if open_into(io.BytesIO(sealed), sink, key) else None
+
+
+def open_into(source: BinaryIO, sink: BinaryIO, key: str) -> bool:
+    """Open a sealed blob of any size in little memory; False where it does not open, `sink` is no use then."""
+    try:
+        pyrage.decrypt_io(source, sink, [pyrage.x25519.Identity.from_str(key)])
+    except (pyrage.DecryptError, pyrage.IdentityError):
+        return False
+    return True
+
+
+def public_key(identity: Identity) -> str:
+    """The public key of an identity, ``age1…``."""
+    return str(identity.to_public())
+
+
+# ------------------------------------------------------------------ annex and grant
+
+Masked = Mapping[int, bytes]
+"""Masked identities (32 bytes) of sealed updates, by member id; see `unmask`."""
+
+
+def mask(key: str, key_blob: bytes) -> bytes:
+    """An identity as annex and grants hold it."""
+    return _mask(read_age_secret(key), key_blob)
+
+
+def unmask(masked: bytes, key_blob: bytes) -> str:
+    """The identity that was masked; ``unmask(mask(key, key_blob), key_blob) == key``."""
+    return show_age_secret(_mask(masked, key_blob))
+
+
+def _mask(key: bytes, key_blob: bytes) -> bytes:
+    stream = bytes(HKDF(key_blob, 32, b"", SHA256, context=b"fedledger: an identity in an annex or a grant"))  # type: ignore[arg-type]
+    return bytes(one ^ other for one, other in zip(key, stream, strict=True))
+
+
+def write_annex(place: Place, masked: Masked, to: Iterable[bytes]) -> str:
+    """The annex of a round's manifest, for the holders of some public keys: base64 of an age file."""
+    document = {"kind": "annex", **place.document(), "keys": _written(masked)}
+    return base64.b64encode(seal_to(to, canonical(document))).decode()
+
+
+def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Masked | None:
+    """What a round's annex hands on; None where these identities do not open it.
+
+    Raises:
+        ValueError: If they do, and it is no annex of this round.
+    """
+    try:
+        raw = pyrage.decrypt(base64.b64decode(annex, validate=True), list(identities))
+    except pyrage.DecryptError:
+        return None
+    return _read(_keys_of(raw, {"kind": "annex", **place.document()}))
+
+
+def write_grant(genesis: Genesis, rounds: Mapping[int, Masked], to: bytes) -> bytes:
+    """A grant of the updates of some rounds to the holder of a public key: an age file."""
+    keys = {str(number): _written(masked) for number, masked in sorted(rounds.items())}
+    document = {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger, "keys": keys}
+    return seal_to([to], canonical(document))
+
+
+def read_grant(grant: bytes, genesis: Genesis, identities: Sequence[Identity]) -> dict[int, Masked] | None:
+    """What a grant hands on, by round; raises and returns what `read_annex` does."""
+    try:
+        raw = pyrage.decrypt(grant, list(identities))
+    except pyrage.DecryptError:
+        return None
+    keys = _keys_of(raw, {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger})
+    return {int(number): _read(masked) for number, masked in keys.items()}
+
+
+def _written(masked: Masked) -> dict[str, str]:
+    return {str(member): key.hex() for member, key in sorted(masked.items())}
+
+
+def _read(keys: Any) -> Masked:
+    if not isinstance(keys, dict) or any(not re.fullmatch("[0-9a-f]{64}", str(key)) for key in keys.values()):
+        raise ValueError("it holds something else than keys")
+    return {int(member): bytes.fromhex(key) for member, key in keys.items()}
+
+
+def _keys_of(raw: bytes, place: Mapping[str, Any]) -> dict[str, Any]:
+    document = parse(raw)
+    if not isinstance(document, dict) or not isinstance(keys := document.pop("keys", None), dict) or document != place:
+        raise ValueError(f"it is no {place['kind']} of this ledger, or of another round")
+    return keys
