@@ -132,6 +132,7 @@ class History:
         self.rounds: dict[int, Round] = {}
         self.latest_round = 0
         self.genesis_model: facts.GenesisRecorded | None = None
+        self.grants: list[facts.GrantRecorded] = []
 
     @property
     def open_round(self) -> Round | None:
@@ -191,6 +192,8 @@ class History:
                 eligible = self.count(Role.PARTICIPANT)
                 self.rounds[fact.round] = Round(fact, entry.time, self.head, self.charter_version, eligible)
                 self.latest_round = max(self.latest_round, fact.round)
+            case facts.GrantRecorded():
+                self.grants.append(fact)
             case _:
                 if known := self.rounds.get(fact.round):
                     _record_in_round(known, fact)
