@@ -448,9 +448,7 @@ contract FederatedLedger is IFederatedLedger {
         if (last == _newest.round && _newest.deadline != 0) revert RoundStillOpen(last);
         _requireCid(keys.digest, keys.codec);
 
-        _record(
-            abi.encode(head, GrantRecorded.selector, member, to, first, last, keys, block.number, block.timestamp)
-        );
+        _record(abi.encode(head, GrantRecorded.selector, member, to, first, last, keys, block.number, block.timestamp));
     }
 
     // -------------------------------------------------------------------- views
