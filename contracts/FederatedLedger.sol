@@ -438,6 +438,19 @@ contract FederatedLedger is IFederatedLedger {
         );
     }
 
+    /// @inheritdoc IFederatedLedger
+    function grant(uint16 to, uint32 first, uint32 last, Cid calldata keys) external {
+        uint16 member = _requirePresent(msg.sender);
+        uint8 openers = _AGGREGATOR | _AUDITOR;
+        if (_members[msg.sender].roles & openers == 0) revert MemberRoleMissing(member, openers);
+        _presentAccount(to);
+        if (first == 0 || first > last || last > _newest.round) revert RoundsInvalid(first, last);
+        if (last == _newest.round && _newest.deadline != 0) revert RoundStillOpen(last);
+        _requireCid(keys.digest, keys.codec);
+
+        _record(abi.encode(head, GrantRecorded.selector, member, to, first, last, keys, block.number, block.timestamp));
+    }
+
     // -------------------------------------------------------------------- views
 
     /// @inheritdoc IFederatedLedger

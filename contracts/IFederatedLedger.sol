@@ -152,6 +152,9 @@ interface IFederatedLedger {
     /// @notice A member, or the governor, says that the key blob or the blob with this digest, of the member's update
     /// in `round`, is to be erased everywhere. The hash stays.
     event ErasureRecorded(uint32 round, uint16 member, bytes32 digest, ErasureReason reason, address sender);
+    /// @notice A member that can open sealed updates opened those of rounds `first` to `last` for member `to`, which was
+    /// admitted later, say: `keys` is the blob with their keys, for `to` alone.
+    event GrantRecorded(uint16 member, uint16 to, uint32 first, uint32 last, Cid keys);
 
     // ----------------------------------------------------------------- refusals
 
@@ -194,6 +197,7 @@ interface IFederatedLedger {
     error ErasureReasonMissing();
     error DigestMissing();
     error OwnerOrGovernorOnly(address caller);
+    error RoundsInvalid(uint32 first, uint32 last);
 
     // --------------------------------------------------------------- governance
 
@@ -301,6 +305,13 @@ interface IFederatedLedger {
     /// @dev Requires: caller is that member's present account or the governor; the member exists; `round` was opened
     /// and is not open; a digest; a reason. Emits {ErasureRecorded}.
     function erase(uint32 round, uint16 member, bytes32 digest, ErasureReason reason) external;
+
+    /// @notice Records that the caller opened the sealed updates of rounds `first` to `last` for member `to`.
+    /// @dev Requires: caller is a member's present account, and that member is an aggregator or an auditor at present;
+    /// member `to` exists; `first` and `last` within 1..newest round and in order; `last` is not open; a valid CID.
+    /// Emits {GrantRecorded}.
+    /// @param keys The blob with the keys of those updates, sealed for `to`.
+    function grant(uint16 to, uint32 first, uint32 last, Cid calldata keys) external;
 
     // -------------------------------------------------------------------- views
 

@@ -186,6 +186,16 @@ class ErasureRecorded:
     sender: Address
 
 
+@dataclass(frozen=True)
+class GrantRecorded:
+    FIELDS: ClassVar[str] = "uint16,uint16,uint32,uint32,(bytes32,uint8)"
+    member: int
+    to: int
+    first: int
+    last: int
+    keys: Cid
+
+
 Fact = (
     GovernanceOffered
     | GovernanceTaken
@@ -203,6 +213,7 @@ Fact = (
     | RoundAborted
     | AttestationRecorded
     | ErasureRecorded
+    | GrantRecorded
 )
 FACTS: dict[str, type[Fact]] = {fact.__name__: fact for fact in get_args(Fact)}
 KINDS: dict[type[Fact], bytes] = {fact: keccak(f"{fact.__name__}({fact.FIELDS})".encode()) for fact in FACTS.values()}

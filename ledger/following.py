@@ -16,6 +16,7 @@ from ledger.facts import (
     AttestationRecorded,
     CharterAccepted,
     CharterChanged,
+    GrantRecorded,
     RoundAborted,
     RoundOpened,
     RoundSettled,
@@ -129,7 +130,7 @@ class Follower:
 
 def _author(fact: object) -> int | None:
     match fact:
-        case UpdateRecorded() | AttestationRecorded() | CharterAccepted():
+        case UpdateRecorded() | AttestationRecorded() | CharterAccepted() | GrantRecorded():
             return fact.member
         case RoundOpened() | RoundSettled() | RoundAborted():
             return fact.aggregator

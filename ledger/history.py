@@ -134,6 +134,7 @@ class History:
         self.rounds: dict[int, Round] = {}
         self.latest_round = 0
         self.genesis_model: facts.GenesisRecorded | None = None
+        self.grants: list[facts.GrantRecorded] = []
 
     @property
     def open_round(self) -> Round | None:
@@ -198,6 +199,8 @@ class History:
                 readers = {member.id: member.age_key for member in acting if member.age_key is not None}
                 self.rounds[fact.round] = Round(fact, entry.time, self.head, self.charter_version, eligible, readers)
                 self.latest_round = max(self.latest_round, fact.round)
+            case facts.GrantRecorded():
+                self.grants.append(fact)
             case _:
                 if known := self.rounds.get(fact.round):
                     _record_in_round(known, fact)

@@ -94,6 +94,8 @@ def _check(history: History, fact: Fact, time: int, call: Call | None) -> None:
             _check_attestation(history, fact, actor)
         case facts.ErasureRecorded():
             _check_erasure(history, fact)
+        case facts.GrantRecorded():
+            _check_grant(history, fact, actor)
         case _:
             _require(sender in (None, history.governor), "GovernorOnly", f"{sender} is not the governor")
             _check_governance(history, fact)
@@ -121,9 +123,7 @@ def _check_governance(history: History, fact: Fact) -> None:
 
 
 def _check_present(history: History, fact: facts.CharterAccepted | facts.AccountOffered, actor: str | None) -> None:
-    account, present = _account(history, fact.member, None, actor), history.members[fact.member].account
-    current = account is history.accounts[present]
-    _require(current, "AccountOutdated", f"member {fact.member} acts with {present} now")
+    _present(history, fact.member, actor)
     if isinstance(fact, facts.CharterAccepted):
         _require(fact.charter == history.charter, "CharterOutdated", f"the charter in force is {history.charter}")
         _require(fact.age_key != bytes(32), "AgeKeyMissing", "a member publishes its age public key")
@@ -210,6 +210,17 @@ def _check_erasure(history: History, fact: facts.ErasureRecorded) -> None:
     _require(fact.reason is not ErasureReason.NONE, "ErasureReasonMissing", "an erasure has a reason")
 
 
+def _check_grant(history: History, fact: facts.GrantRecorded, actor: str | None) -> None:
+    account = _present(history, fact.member, actor)
+    opens = bool(account.roles & (Role.AGGREGATOR | Role.AUDITOR))
+    _require(opens, "MemberRoleMissing", f"member {fact.member} is no aggregator nor auditor")
+    _check_member_id(history, fact.to)
+    inside = 1 <= fact.first <= fact.last <= history.latest_round
+    _require(inside, "RoundsInvalid", f"rounds {fact.first} to {fact.last} are not within 1..{history.latest_round}")
+    still = history.open_round is not None and fact.last == history.latest_round
+    _require(not still, "RoundStillOpen", f"round {fact.last} is open")
+
+
 def _check_new_account(history: History, account: Address) -> None:
     _require(account != ZERO_ACCOUNT, "MemberAccountZero", "the zero account cannot be a member's")
     _require(account not in history.accounts, "MemberAccountTaken", f"{account} is, or was, a member's account")
@@ -228,6 +239,13 @@ def _check_standing(history: History, member: int, round_: int, charter: int, ro
     _require(bool(account.roles_in(round_) & roles), "MemberRoleMissing", f"member {member} ({name}) is no {named}")
     _require(account.accepted >= charter, "CharterNotAccepted", f"{name} did not accept version {charter}")
     _require(account.since < round_, "MemberNotEligible", f"{name} acts in rounds after {account.since}")
+
+
+def _present(history: History, member: int, actor: str | None) -> Account:
+    """The account that acts for a member, which must be its present one."""
+    account, present = _account(history, member, None, actor), history.members[member].account
+    _require(account is history.accounts[present], "AccountOutdated", f"member {member} acts with {present} now")
+    return account
 
 
 def _account(history: History, member: int, round_: int | None, actor: str | None) -> Account:

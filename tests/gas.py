@@ -105,6 +105,7 @@ def measure(chain: Chain) -> dict[str, int]:
     costs["relayed update, 100 at once, each"] = ledger.relayed(ledger.sites[:100])
     erasure = contract.erase(ledger.sites[0], 2, AUDITOR_ID + 1, B.digest, ErasureReason.REQUEST)
     costs["erase"] = erasure["gasUsed"]
+    costs["grant"] = contract.grant(ledger.aggregator, AUDITOR_ID, 1, 2, B)["gasUsed"]
     ledger.open()
     costs["abort"] = ledger.cancel()
     costs["admit"] = contract.admit(ledger.governor, "0x" + "77" * 20, Role.PARTICIPANT, "one more")["gasUsed"]

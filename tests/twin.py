@@ -28,6 +28,7 @@ from ledger.facts import (
     GenesisRecorded,
     GovernanceOffered,
     GovernanceTaken,
+    GrantRecorded,
     MemberAdmitted,
     Name,
     Role,
@@ -163,6 +164,14 @@ class Erase:
     reason: ErasureReason = ErasureReason.REQUEST
 
 
+@dataclass(frozen=True)
+class Grant:
+    to: int
+    first: int
+    last: int
+    keys: Cid
+
+
 Action = (
     OfferGovernance
     | TakeGovernance
@@ -180,6 +189,7 @@ Action = (
     | Abort
     | Attest
     | Erase
+    | Grant
 )
 
 
@@ -291,6 +301,8 @@ class Twin:
                 return AttestationRecorded(round_, number, approve, report), call
             case Erase(round_, member, digest, reason):
                 return ErasureRecorded(round_, member, digest, reason, here), call
+            case Grant(to, first, last, keys):
+                return GrantRecorded(number, to, first, last, keys), call
         raise TypeError(action)
 
     def _call(self, sender: LocalAccount, action: Action) -> None:
@@ -332,6 +344,8 @@ class Twin:
                 contract.attest(sender, round_, approve, report)
             case Erase(round_, member, digest, reason):
                 contract.erase(sender, round_, member, digest, reason)
+            case Grant(to, first, last, keys):
+                contract.grant(sender, to, first, last, keys)
 
     def signed_update(self, action: Post) -> SignedUpdate:
         assert action.signer is not None

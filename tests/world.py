@@ -118,7 +118,7 @@ def every_kind_of_entry(folder: Path, chain: Chain | None = None) -> World:
     """A ledger whose members, governor and charter change; then five rounds.
 
     Round 1 approved, one update relayed; 2 aborted for lack of a quorum; 3 with one update excluded, approved, and the
-    excluded one recorded as erased; 4 cancelled; 5 open.
+    excluded one recorded as erased, and what is sealed up to here granted to the auditor; 4 cancelled; 5 open.
     """
     world = World(folder, chain=chain)
     contract, charter = world.contract, world.store.put(CHARTER_2)
@@ -158,6 +158,7 @@ def every_kind_of_entry(folder: Path, chain: Chain | None = None) -> World:
     world.settle()
     world.attest()
     contract.erase(world.participants[2], 3, 3, garbage.digest, ErasureReason.MISTAKE)
+    contract.grant(world.aggregator.account, 5, 1, 3, world.store.put(b"the keys of rounds 1 to 3"))
 
     world.aggregator.open(PLAN)
     contract.abort(world.aggregator.account, contract.history().latest_round, contract.head(), AbortReason.CANCELLED)

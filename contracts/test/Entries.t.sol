@@ -500,6 +500,57 @@ contract EntriesTest is StagedTest {
         does(SITE_1, abi.encodeCall(ledger.erase, (1, 1, KEY_BLOB, IFederatedLedger.ErasureReason.Withdrawal)));
     }
 
+    function test_a_grant_is_recorded_by_an_aggregator_or_an_auditor() public {
+        settled();
+        records(
+            AGGREGATOR_1,
+            abi.encodeCall(ledger.grant, (4, 1, 1, IFederatedLedger.Cid("keys", 0x70))),
+            IFederatedLedger.GrantRecorded.selector,
+            abi.encode(3, 4, 1, 1, bytes32("keys"), 0x70)
+        );
+        settled();
+        settled();
+        records(
+            AUDITOR_1, grantCall(1, 2, 3), IFederatedLedger.GrantRecorded.selector, abi.encode(4, 1, 2, 3, cid("keys"))
+        );
+        changesRoles(2, 7);
+        records(
+            SITE_2, grantCall(2, 1, 2), IFederatedLedger.GrantRecorded.selector, abi.encode(2, 2, 1, 2, cid("keys"))
+        );
+    }
+
+    function test_a_grant_for_older_rounds_is_recorded_while_a_newer_one_is_open() public {
+        settled();
+        opens();
+        does(AUDITOR_1, grantCall(1, 1, 1));
+        cancels();
+        does(AUDITOR_1, grantCall(1, 1, 2));
+    }
+
+    function test_a_grant_is_up_to_the_present_role_and_account_whatever_they_were_in_its_rounds() public {
+        settled();
+        admits(SPARE, AUDITOR); // it need not accept the charter: it acts in no round
+        does(SPARE, grantCall(1, 1, 1));
+        moves(AUDITOR_1, 4, STRANGER);
+        does(STRANGER, grantCall(1, 1, 1));
+        changesRoles(1, AGGREGATOR);
+        does(SITE_1, grantCall(4, 1, 1));
+    }
+
+    function test_a_grant_changes_nothing_but_the_head() public {
+        opens();
+        cancels();
+        bytes32 opening = ledger.openingHead();
+        IFederatedLedger.Round memory round = ledger.roundOf(1);
+        IFederatedLedger.Member memory member = ledger.memberOf(AUDITOR_1);
+        IFederatedLedger.Member memory to = ledger.memberOf(SITE_1);
+        does(AUDITOR_1, grantCall(1, 1, 1));
+        requireRound(1, round);
+        requireMember(AUDITOR_1, member);
+        requireMember(SITE_1, to);
+        require(ledger.openingHead() == opening && ledger.latestRound() == 1, "the rounds");
+    }
+
     function test_the_domain_of_signatures_is_that_of_eip_712() public {
         require(ledger.domainSeparator() == domain(), "name, version, chain and address");
         vm.chainId(5);

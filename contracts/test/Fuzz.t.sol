@@ -7,7 +7,7 @@ import {StagedTest} from "./LedgerTest.sol";
 /// @dev Single laws for arguments of any value; {Invariants.t.sol} has the sequences of calls.
 contract FuzzTest is StagedTest {
     function testFuzz_no_calldata_moves_the_head_without_an_entry(uint8 which, bytes calldata arguments) public {
-        bytes4[8] memory calls = [
+        bytes4[9] memory calls = [
             ledger.postUpdate.selector,
             ledger.relayUpdates.selector,
             ledger.settle.selector,
@@ -15,11 +15,12 @@ contract FuzzTest is StagedTest {
             ledger.attest.selector,
             ledger.accept.selector,
             ledger.open.selector,
+            ledger.grant.selector,
             bytes4(keccak256(arguments))
         ];
         opens();
         address[4] memory senders = [SITE_1, AGGREGATOR_1, AUDITOR_1, GOVERNOR];
-        attempt(senders[which / 8 % 4], bytes.concat(calls[which % 8], arguments)); // it compares logs and head
+        attempt(senders[which / 9 % 4], bytes.concat(calls[which % 9], arguments)); // it compares logs and head
     }
 
     function testFuzz_an_update_is_recorded_as_it_was_posted(bytes32 digest, bool large, bytes32 keyBlob, uint64 weight)
@@ -45,6 +46,30 @@ contract FuzzTest is StagedTest {
         IFederatedLedger.Terms memory fitting = terms;
         (fitting.quorum, fitting.approvals) = (1 + terms.quorum % 2, terms.approvals % 2);
         if (!done && terms.window > 0) opens(fitting);
+    }
+
+    function testFuzz_a_grant_is_recorded_as_it_was_asked_for_exactly_of_rounds_that_have_ended(
+        uint32 first,
+        uint32 last,
+        bytes32 digest
+    ) public {
+        if (digest == 0) return;
+        for (uint256 i = 0; i < 3; ++i) {
+            opens();
+            cancels();
+        }
+        opens();
+        IFederatedLedger.Cid memory keys = IFederatedLedger.Cid(digest, 0x55);
+        (bool done,) = attempt(AUDITOR_1, abi.encodeCall(ledger.grant, (2, first, last, keys)));
+        require(done == (first > 0 && first <= last && last < 4), "three rounds have ended");
+        (first, last) = (1 + first % 3, 1 + last % 3);
+        if (first > last) (first, last) = (last, first);
+        records(
+            AUDITOR_1,
+            abi.encodeCall(ledger.grant, (2, first, last, keys)),
+            IFederatedLedger.GrantRecorded.selector,
+            abi.encode(4, 2, first, last, keys)
+        );
     }
 
     function testFuzz_no_other_signature_counts(bytes32 r, bytes32 vs) public {

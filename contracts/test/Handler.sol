@@ -196,6 +196,15 @@ contract Handler is LedgerTest {
         call(account, abi.encodeCall(ledger.erase, (uint32(round % (rounds + 2)), member, KEY_BLOB, chosen)));
     }
 
+    function grant(uint256 who, uint16 to, uint32 first, uint32 last) external {
+        to = near(to, members);
+        (first, last) = (uint32(first % (rounds + 2)), uint32(last % (rounds + 2)));
+        address account = withRole(who, AGGREGATOR | AUDITOR);
+        bool mayGrant = opensUpdates(idOf[account], account) && to > 0 && to <= members && haveEnded(first, last);
+        bool done = call(account, abi.encodeCall(ledger.grant, (to, first, last, cidOf(who))));
+        require(done == (mayGrant && isCid(who)), "a grant is recorded exactly when its member may grant");
+    }
+
     function payIn(uint256 who, bytes calldata data) external {
         vm.deal(actor(who), 1 ether);
         vm.prank(actor(who));
@@ -233,6 +242,7 @@ contract Handler is LedgerTest {
         else if (kind == IFederatedLedger.RoundAborted.selector) judgeAbort(data);
         else if (kind == IFederatedLedger.AttestationRecorded.selector) judgeAttestation(data);
         else if (kind == IFederatedLedger.ErasureRecorded.selector) judgeErasure(data);
+        else if (kind == IFederatedLedger.GrantRecorded.selector) judgeGrant(data);
         else if (kind == IFederatedLedger.CharterAccepted.selector) judgeAcceptance(data);
         else if (kind == IFederatedLedger.AccountOffered.selector) judgeOffer(data);
         else if (kind == IFederatedLedger.AccountTaken.selector) judgeMove(data, true);
@@ -411,6 +421,23 @@ contract Handler is LedgerTest {
         require(sender == governor || sender == standing[member].account, "by its member or the governor");
         require(round > 0 && round <= rounds && status[round] != IFederatedLedger.Status.Open, "of an ended round");
         require(digest != 0 && reason != IFederatedLedger.ErasureReason.None && who == sender, "and why");
+    }
+
+    function judgeGrant(bytes memory data) private view {
+        (uint16 member, uint16 to, uint32 first, uint32 last,) =
+            abi.decode(data, (uint16, uint16, uint32, uint32, IFederatedLedger.Cid));
+        require(opensUpdates(member, sender), "by the present account of an aggregator or auditor");
+        require(to > 0 && to <= members, "for a member");
+        require(haveEnded(first, last), "of rounds that have ended");
+    }
+
+    function opensUpdates(uint16 member, address account) private view returns (bool) {
+        Standing memory present = standing[member];
+        return member != 0 && present.account == account && present.roles & (AGGREGATOR | AUDITOR) != 0;
+    }
+
+    function haveEnded(uint32 first, uint32 last) private view returns (bool) {
+        return first > 0 && first <= last && last <= rounds && status[last] != IFederatedLedger.Status.Open;
     }
 
     function standsIn(uint32 round, uint16 member, address account, uint8 roles) private view returns (bool) {

@@ -33,7 +33,7 @@ contract InvariantsTest {
             uint256 seed = uint256(keccak256(abi.encode(i)));
             random(seed >> 8, seed);
         }
-        bytes32[16] memory kinds = [
+        bytes32[17] memory kinds = [
             IFederatedLedger.GovernanceOffered.selector,
             IFederatedLedger.GovernanceTaken.selector,
             IFederatedLedger.CharterChanged.selector,
@@ -49,7 +49,8 @@ contract InvariantsTest {
             IFederatedLedger.RoundSettled.selector,
             IFederatedLedger.RoundAborted.selector,
             IFederatedLedger.AttestationRecorded.selector,
-            IFederatedLedger.ErasureRecorded.selector
+            IFederatedLedger.ErasureRecorded.selector,
+            IFederatedLedger.GrantRecorded.selector
         ];
         for (uint256 i = 0; i < kinds.length; ++i) {
             if (handler.recorded(kinds[i]) == 0) revert NeverRecorded(kinds[i]);
@@ -59,7 +60,7 @@ contract InvariantsTest {
 
     function random(uint256 seed, uint256 which) private {
         (uint256 a, uint256 b, uint256 c) = (seed >> 16, seed >> 80, seed >> 144);
-        which %= 21;
+        which %= 22;
         if (which == 0) handler.offerGovernance(a, b);
         else if (which == 1) handler.takeGovernance(a);
         else if (which == 2) handler.changeCharter(a, b);
@@ -80,6 +81,7 @@ contract InvariantsTest {
         else if (which == 17) handler.abort(a, uint32(b), c, seed);
         else if (which == 18) handler.attest(a, uint32(b), c % 2 == 0);
         else if (which == 19) handler.erase(a, uint32(b), uint16(c), seed);
+        else if (which == 20) handler.grant(a, uint16(b), uint32(c), uint32(seed));
         else handler.pass(a, b);
     }
 }

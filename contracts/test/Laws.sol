@@ -35,11 +35,13 @@ contract Laws {
     uint256 private constant SETTLED = uint256(IFederatedLedger.Status.Settled);
     uint256 private constant RELEASED = uint256(IFederatedLedger.Status.Released);
     uint256 private constant AGGREGATOR = 2;
+    uint256 private constant AUDITOR = 4;
 
     // Where the contract keeps what is read here: {check_the_words_read_here_are_what_the_getters_say}.
     uint256 private constant HEAD = 0;
     uint256 private constant NEWEST = 2;
     uint256 private constant MEMBERS = 9;
+    uint256 private constant ACCOUNTS = 10;
     uint256 private constant ROUNDS = 12;
 
     struct State {
@@ -202,6 +204,34 @@ contract Laws {
         assert(implies(done, field(read(NEWEST), 0, 40) <= entries + 1));
     }
 
+    function check_a_grant_is_by_a_present_aggregator_or_auditor_for_rounds_that_ended(
+        uint16 to,
+        uint32 first,
+        uint32 last
+    ) public {
+        vm.assume(field(read(NEWEST), 0, 40) < 1 << 39);
+        address caller = someone("sender");
+        bool possible = both(opensUpdates(caller), field(read(accountSlot(to)), 0, 160) != 0);
+        possible = both(possible, haveEnded(first, last));
+        IFederatedLedger.Cid memory keys = IFederatedLedger.Cid(svm.createBytes32("keys"), 0x55);
+        vm.prank(caller);
+        (bool done,) = address(ledger).call(abi.encodeCall(ledger.grant, (to, first, last, keys)));
+        assert(done == both(possible, keys.digest != 0));
+    }
+
+    function opensUpdates(address account) private returns (bool) {
+        uint256 member = read(memberSlot(account));
+        uint256 id = field(member, 0, 16);
+        bool present = both(id != 0, field(read(accountSlot(id)), 0, 160) == uint160(account));
+        return both(present, field(member, 16, 8) & (AGGREGATOR | AUDITOR) != 0);
+    }
+
+    function haveEnded(uint32 first, uint32 last) private returns (bool) {
+        (uint256 latest, uint256 deadline) = (field(read(NEWEST), 40, 32), field(read(NEWEST), 72, 40));
+        bool within = both(both(first > 0, first <= last), last <= latest);
+        return both(within, either(last != latest, deadline == 0));
+    }
+
     function check_the_words_read_here_are_what_the_getters_say(uint32 number, address account) public {
         uint256 word = read(roundSlot(number));
         IFederatedLedger.Round memory round = ledger.roundOf(number);
@@ -215,6 +245,8 @@ contract Laws {
         assert(member.id == field(word, 0, 16) && member.roles == field(word, 16, 8));
         assert(member.rolesBefore == field(word, 24, 8) && member.rolesSince == field(word, 32, 32));
         assert(member.since == field(word, 64, 32) && member.until == field(word, 96, 32));
+        vm.assume(ledger.memberCount() > 0);
+        assert(uint160(ledger.accountsOf(1, 1)[0]) == field(read(accountSlot(1)), 0, 160));
         assert(uint256(ledger.head()) == read(HEAD) && ledger.entryCount() == field(read(NEWEST), 0, 40));
         assert(ledger.latestRound() == field(read(NEWEST), 40, 32));
     }
@@ -285,6 +317,10 @@ contract Laws {
 
     function memberSlot(address account) private pure returns (uint256) {
         return uint256(keccak256(abi.encode(account, MEMBERS)));
+    }
+
+    function accountSlot(uint256 member) private pure returns (uint256) {
+        return uint256(keccak256(abi.encode(member, ACCOUNTS)));
     }
 
     function roundSlot(uint256 round) private pure returns (uint256) {

@@ -277,6 +277,10 @@ abstract contract StagedTest is LedgerTest {
         does(account, attestCall(round, approve));
     }
 
+    function grantCall(uint16 to, uint32 first, uint32 last) internal view returns (bytes memory) {
+        return abi.encodeCall(ledger.grant, (to, first, last, cid("keys")));
+    }
+
     function changesRoles(uint16 member, uint8 roles) internal {
         does(GOVERNOR, abi.encodeCall(ledger.changeRoles, (member, roles)));
     }

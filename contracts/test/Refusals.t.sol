@@ -52,6 +52,7 @@ contract RefusalsTest is StagedTest {
             moves(past, member, extremes[i]);
             bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.AccountOutdated.selector, member, 0);
             refuses(past, abi.encodeCall(ledger.accept, (cid("charter"), AGE_KEY)), refusal);
+            refuses(past, grantCall(4, 1, 1), refusal);
         }
     }
 
@@ -104,6 +105,7 @@ contract RefusalsTest is StagedTest {
             refuses(GOVERNOR, abi.encodeCall(ledger.changeRoles, (id, 1)), refusal);
             refuses(GOVERNOR, abi.encodeCall(ledger.replaceAccount, (id, SPARE)), refusal);
             refuses(GOVERNOR, abi.encodeCall(ledger.erase, (1, id, KEY_BLOB, REQUEST)), refusal);
+            refuses(AUDITOR_1, grantCall(id, 1, 1), refusal);
         }
     }
 
@@ -145,6 +147,7 @@ contract RefusalsTest is StagedTest {
         refuses(AGGREGATOR_1, abi.encodeCall(ledger.abort, (round, folded, QUORUM, bad)), refusal);
         settles(2);
         refuses(SITE_1, abi.encodeCall(ledger.attest, (round, true, bad)), refusal);
+        refuses(AUDITOR_1, abi.encodeCall(ledger.grant, (1, round, round, bad)), refusal);
         deploy();
         refuses(GOVERNOR, abi.encodeCall(ledger.recordGenesis, (bad)), refusal);
         setUp();
@@ -178,6 +181,9 @@ contract RefusalsTest is StagedTest {
         refuses(STRANGER, abortCall(1, CANCELLED), refusal);
         settles(2);
         refuses(STRANGER, attestCall(1, true), refusal);
+        refuses(STRANGER, grantCall(1, 1, 1), refusal);
+        refusal = abi.encodeWithSelector(IFederatedLedger.MemberUnknown.selector, GOVERNOR);
+        refuses(GOVERNOR, grantCall(1, 1, 1), refusal);
     }
 
     function test_each_call_needs_its_role() public {
@@ -194,6 +200,7 @@ contract RefusalsTest is StagedTest {
         settles(2);
         refusesRole(SITE_1, 1, AUDITOR, attestCall(1, true));
         refusesRole(AGGREGATOR_1, 3, AUDITOR, attestCall(1, true));
+        refusesRole(SITE_1, 1, AGGREGATOR | AUDITOR, grantCall(4, 1, 1));
         settled(termsOf(1, 1, 0, true));
         refusesRole(AGGREGATOR_1, 3, AUDITOR | PARTICIPANT, attestCall(2, true));
     }
@@ -571,6 +578,49 @@ contract RefusalsTest is StagedTest {
         opens();
         refusal = abi.encodeWithSelector(IFederatedLedger.RoundStillOpen.selector, 2);
         refuses(SITE_1, abi.encodeCall(ledger.erase, (2, 1, KEY_BLOB, REQUEST)), refusal);
+    }
+
+    function test_a_grant_is_recorded_by_nobody_who_can_not_open_updates_at_present() public {
+        settled();
+        changesRoles(3, PARTICIPANT);
+        changesRoles(4, 0);
+        refusesRole(AGGREGATOR_1, 3, AGGREGATOR | AUDITOR, grantCall(1, 1, 1));
+        refusesRole(AUDITOR_1, 4, AGGREGATOR | AUDITOR, grantCall(1, 1, 1));
+        changesRoles(3, AGGREGATOR);
+        moves(AGGREGATOR_1, 3, SPARE);
+        bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.AccountOutdated.selector, 3, 1);
+        refuses(AGGREGATOR_1, grantCall(1, 1, 1), refusal);
+        does(SPARE, grantCall(1, 1, 1));
+    }
+
+    function test_a_grant_is_for_rounds_in_order_that_were_opened_and_have_ended() public {
+        refusesRounds(0, 0);
+        refusesRounds(1, 1);
+        settled();
+        settled();
+        settled();
+        refusesRounds(0, 0);
+        refusesRounds(0, 1);
+        refusesRounds(2, 1);
+        refusesRounds(3, 2);
+        refusesRounds(1, 4);
+        refusesRounds(4, 4);
+        refusesRounds(4, 3);
+        refusesRounds(1, type(uint32).max);
+        refusesRounds(type(uint32).max, type(uint32).max);
+        opens();
+        bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.RoundStillOpen.selector, 4);
+        refuses(AUDITOR_1, grantCall(1, 1, 4), refusal);
+        refuses(AUDITOR_1, grantCall(1, 4, 4), refusal);
+        refusesRounds(0, 4);
+        refusesRounds(1, 5);
+        does(AUDITOR_1, grantCall(1, 1, 3));
+        does(AUDITOR_1, grantCall(1, 3, 3));
+    }
+
+    function refusesRounds(uint32 first, uint32 last) private {
+        bytes memory refusal = abi.encodeWithSelector(IFederatedLedger.RoundsInvalid.selector, first, last);
+        refuses(AUDITOR_1, grantCall(1, first, last), refusal);
     }
 
     // -------------------------------------------------------------- signatures

@@ -43,6 +43,7 @@ CALLS: dict[type[Fact], tuple[str, tuple[str, ...]]] = {
     ),
     facts.AttestationRecorded: (f"attest(uint32,bool,{_CID})", ("round", "approve", "report")),
     facts.ErasureRecorded: ("erase(uint32,uint16,bytes32,uint8)", ("round", "member", "digest", "reason")),
+    facts.GrantRecorded: (f"grant(uint16,uint32,uint32,{_CID})", ("to", "first", "last", "keys")),
 }
 """The call that records a fact: the function, and where each argument comes from."""
 

@@ -1,6 +1,6 @@
 """The audit: nine checks over the evidence. What each proves, on whose word, and what it leaves open, is in `MEANINGS`.
 
-1. ledger: the source is the ledger that it claims to be, and its code is the shipped contract.
+1. ledger: the source is the ledger that it claims to be, and its code is the shipped contract, or an earlier one.
 2. entries: the entries are complete and untouched up to a head that is known from elsewhere.
 3. authors: every entry is what its author signed.
 4. receipts: everything that members remember lies on this history.
@@ -45,7 +45,7 @@ MEANINGS = (
     Meaning(
         1,
         "ledger",
-        "the source is the ledger that it claims to be, and its code is the shipped contract",
+        "the source is the ledger that it claims to be, and its code is the shipped contract, or an earlier one",
         "that the address is the ledger's: yours (--ledger); that this code stands there: the source's, or the block's "
         "whose hash you trust (--block-hash)",
         "that the contract's source does what it says: read it, or compile it yourself (--recompile)",

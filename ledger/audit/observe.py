@@ -13,7 +13,7 @@ from web3.types import BlockData, RPCEndpoint, TxData
 
 from ledger.audit.evidence import Evidence, Sent
 from ledger.audit.proof import HEAD_SLOT, StorageProof
-from ledger.chain.artifact import artifact
+from ledger.chain.artifact import artifact, earlier_version
 from ledger.chain.contract import LedgerContract
 from ledger.errors import UnavailableError
 from ledger.storage import Blobs
@@ -58,7 +58,8 @@ def observe(
     proof = _proof(contract, block_hash or last)
     if block_hash is not None and proof is None:
         raise UnavailableError(f"the node gives no storage proof from block 0x{block_hash.hex()}: use another node")
-    return Evidence(contract.genesis, head, tuple(shown), (), store, code, sent, proof, artifact().raw)
+    beside = None if earlier_version(code) else artifact().raw  # an earlier contract's source is not shipped any more
+    return Evidence(contract.genesis, head, tuple(shown), (), store, code, sent, proof, beside)
 
 
 def _sent(web3: Web3, transaction: str) -> Sent | None:

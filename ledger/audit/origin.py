@@ -12,11 +12,11 @@ from ledger.audit.evidence import Evidence
 from ledger.audit.places import place
 from ledger.audit.proof import Proven, prove
 from ledger.audit.report import Finding, Ground, incomplete, noted, violated
-from ledger.chain.artifact import artifact
+from ledger.chain.artifact import artifact, earlier_version
 from ledger.documents import read_json
 from ledger.entries import Entry, extend
 from ledger.errors import UnavailableError, ViolationError
-from ledger.facts import Address
+from ledger.facts import Address, GrantRecorded
 from ledger.history import History
 from ledger.receipts import Fork, Remembered, find_fork
 
@@ -75,16 +75,19 @@ def check_code(evidence: Evidence, claims: Claims) -> _Result:
             )
         )
     shipped = bytes.fromhex(artifact().runtime_bytecode[2:])
+    earlier = earlier_version(evidence.code or b"")
+    if earlier is not None:
+        findings += _earlier(earlier, evidence, claims)
     for whose, code in (
-        ("the code that the source shows", evidence.code),
+        ("the code that the source shows", None if earlier else evidence.code),
         ("the code just compiled", claims.recompiled),
     ):
         if code is not None and code != shipped:
             expected, found = (f"{len(one):,} bytes, keccak256 0x{keccak(one).hex()}" for one in (shipped, code))
             text = f"{whose} is not the contract that this fedledger ships"
             findings.append(violated(text, expected=expected, found=found, by="whoever deployed it, or " + OPERATORS))
-    if evidence.artifact is not None and evidence.artifact != artifact().raw:
-        findings.append(_other_artifact(evidence.artifact))
+    if evidence.artifact is not None and (earlier or evidence.artifact != artifact().raw):
+        findings.append(_other_artifact(evidence.artifact, evidence.code))
     if evidence.code is None:
         findings.append(incomplete("the source does not show the code at the ledger's address"))
     elif (
@@ -99,14 +102,34 @@ def check_code(evidence: Evidence, claims: Claims) -> _Result:
     return f"{at}: its code, {len(evidence.code or b''):,} bytes, compared with the shipped contract", findings
 
 
-def _other_artifact(raw: bytes) -> Finding:
+def _earlier(version: str, evidence: Evidence, claims: Claims) -> list[Finding]:
+    """What there is to say of a ledger whose contract is that of an earlier version."""
+    findings = [noted(f"the ledger's contract is that of fedledger {version}, which records no grants")]
+    if claims.recompiled is not None:
+        text = f"the source that this fedledger ships is not this contract's: compile it with fedledger {version}"
+        findings.append(incomplete(text))
+    for entry, _ in evidence.entries:
+        if isinstance(entry.fact, GrantRecorded):
+            text = f"the contract of fedledger {version} records no grants: this one was invented"
+            findings.append(violated(text, entry=entry.index, block=entry.block, by=OPERATORS))
+    return findings
+
+
+def _other_artifact(raw: bytes, code: bytes | None) -> Finding:
+    """What there is to say of a compiled contract beside the ledger that is not just the one shipped.
+
+    Args:
+        raw: The artifact's file.
+        code: The ledger's code, as far as the source shows it.
+    """
     try:
-        code = read_json(raw)["runtimeBytecode"]
+        compiled = bytes.fromhex(read_json(raw)["runtimeBytecode"][2:])
     except (ValueError, KeyError, TypeError):
-        code = None
-    if code == artifact().runtime_bytecode:
+        compiled = b""
+    known = compiled == bytes.fromhex(artifact().runtime_bytecode[2:]) or earlier_version(compiled)
+    if known and code in (None, compiled):
         return noted("the contract's source beside it is another version's, with the same code: do not read it there")
-    return violated("the compiled contract beside it is not the one that this fedledger ships", by=OPERATORS)
+    return violated("the compiled contract beside it is not the ledger's", by=OPERATORS)
 
 
 def check_entries(

@@ -78,5 +78,7 @@ def references(fact: Fact) -> list[tuple[Cid, str]]:
             return [(manifest, "manifest")]
         case facts.AttestationRecorded():
             return [(fact.report, "report")]
+        case facts.GrantRecorded():
+            return [(fact.keys, "grant")]
         case _:
             return []

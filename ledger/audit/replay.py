@@ -140,7 +140,7 @@ class Replay:
             if isinstance(fact, facts.CharterChanged):
                 about = f"charter, version {fact.version}"
             whose = None
-            if isinstance(fact, facts.UpdateRecorded | facts.AttestationRecorded):
+            if isinstance(fact, facts.UpdateRecorded | facts.AttestationRecorded | facts.GrantRecorded):
                 whose = party(history, fact.member)
                 about += f" by {whose}"
             self._mention(cid, Mention(role, about, number, whose, entry.index, entry.block))

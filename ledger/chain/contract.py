@@ -13,7 +13,7 @@ from web3 import Web3
 from web3.contract.contract import Contract
 from web3.types import TxReceipt
 
-from ledger.chain.artifact import artifact
+from ledger.chain.artifact import artifact, earlier_version
 from ledger.chain.reader import EntryReader
 from ledger.chain.sending import PLAIN, Sending, send
 from ledger.chain.signing import SignedAcceptance, SignedUpdate
@@ -89,7 +89,7 @@ class LedgerContract:
         code = web3.eth.get_code(at)
         if not code:
             raise UsageError(f"no contract is at {at} on chain {web3.eth.chain_id}: compare address and chain")
-        if Web3.to_hex(code) != artifact().runtime_bytecode:
+        if Web3.to_hex(code) != artifact().runtime_bytecode and earlier_version(bytes(code)) is None:
             raise ViolationError(f"the contract at {at} is not the ledger of this version of fedledger: do not use it")
         contract = web3.eth.contract(address=at, abi=artifact().abi, decode_tuples=True)
         governor, charter, deployed = contract.functions.genesis().call()
@@ -186,6 +186,19 @@ class LedgerContract:
     def erase(self, sender: LocalAccount, round_: int, member: int, digest: bytes, reason: ErasureReason) -> TxReceipt:
         """Record that a blob of a member's update is to be erased."""
         return self._call(sender, "erase", round_, member, digest, int(reason))
+
+    def grant(self, account: LocalAccount, to: int, first: int, last: int, keys: Cid) -> TxReceipt:
+        """Record that sealed updates of rounds `first` to `last` were opened for a member; `keys` has their keys.
+
+        Raises:
+            UsageError: If the ledger's contract is one of an earlier version, which records no grants.
+        """
+        if version := earlier_version(bytes(self.web3.eth.get_code(self.address))):
+            raise UsageError(
+                f"this ledger's contract is that of fedledger {version}, which records no grants, and no contract is "
+                "ever replaced: hand the keys over without a record, or deploy another ledger"
+            )
+        return self._call(account, "grant", to, first, last, _words(keys))
 
     def _call(self, account: LocalAccount, function: str, *arguments: Any) -> TxReceipt:
         return send(self.web3, account, getattr(self._contract.functions, function)(*arguments), self.sending)

@@ -68,6 +68,8 @@ SENTENCES: dict[str, str] = {
     "DigestMissing": "an erasure names a blob: give its CID or digest",
     "OwnerOrGovernorOnly": "{caller} is neither the present account of the member whose update it is, nor the "
     "governor's: call with one of them",
+    "RoundsInvalid": "rounds {first} to {last} are none that a grant is for: give a first and a last round, in order, "
+    "within 1 and the newest",
 }
 
 

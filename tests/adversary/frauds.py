@@ -164,6 +164,7 @@ def _blobs(scene: Scene) -> dict[str, tuple[str, list[str]]]:
     direct = scene.true[scene.row("UpdateRecorded", round=1, member=1)][0].fact
     relayed = scene.true[scene.row("UpdateRecorded", round=1, member=3)][0].fact
     report = scene.true[scene.row("AttestationRecorded")][0].fact
+    grant = scene.true[scene.row("GrantRecorded")][0].fact
     genesis = read_folder(scene.folder).genesis
     named: dict[str, tuple[Any, list[str]]] = {
         "the charter": (genesis.charter, ["charter, version 1"]),
@@ -176,12 +177,13 @@ def _blobs(scene: Scene) -> dict[str, tuple[str, list[str]]]:
         "the model": (settled.model, ["round 1", "model of round 1"]),  # type: ignore[union-attr]
         "the manifest": (settled.manifest, ["round 1", "manifest of round 1"]),  # type: ignore[union-attr]
         "a report": (report.report, ["round 1", "member 5 (Auditor, 0x"]),  # type: ignore[union-attr]
+        "a grant": (grant.keys, ["grant by member 4 (Aggregator, 0x"]),  # type: ignore[union-attr]
     }
     return {name: (str(cid), [*words, str(cid)]) for name, (cid, words) in named.items()}
 
 
 TENSORS = ("the genesis model", "an update", "a relayed update", "the model")
-TEXTS = ("the charter", "the second charter", "the plan", "the manifest", "a report", "an excluded update")
+TEXTS = ("the charter", "the second charter", "the plan", "the manifest", "a report", "a grant", "an excluded update")
 
 
 def _flip(blob: bytes, at: int) -> bytes:
@@ -321,6 +323,7 @@ EDITS: dict[str, dict[str, Any]] = {
         "reason": "request",
         "sender": ANOTHER["address"],
     },
+    "GrantRecorded": {"member": 5, "to": 1, "first": 2, "last": 4, "keys": ANOTHER["cid"]},
 }
 BY_THE_RULES = {
     ("GovernanceTaken", "governor"),
@@ -343,6 +346,7 @@ BY_THE_RULES = {
     ("AttestationRecorded", "member"),
     ("ErasureRecorded", "member"),
     ("ErasureRecorded", "sender"),
+    ("GrantRecorded", "last"),
 }
 """Edits that the contract's rules rule out; the others are caught since their author did not sign them."""
 
@@ -365,7 +369,7 @@ def _entries() -> Iterator[Fraud]:
     yield Fraud("entries", "an update invented, and all heads made to fit", 3, Verdict.VIOLATED, _invented)
     yield Fraud("entries", "rewritten from the first entry on", 4, Verdict.VIOLATED, _forked(0))
     yield Fraud("entries", "rewritten from the middle on", 4, Verdict.VIOLATED, _forked(22))
-    yield Fraud("entries", "rewritten from the last entry on", 4, Verdict.VIOLATED, _forked(43))
+    yield Fraud("entries", "rewritten from the last entry on", 4, Verdict.VIOLATED, _forked(44))
     for name in ("chain_id", "ledger", "governor", "charter"):
         yield Fraud("entries", f"another ledger's: {name} edited", 2, Verdict.VIOLATED, _other_ledger(name))
 

@@ -41,6 +41,7 @@ from tests.twin import (
     ChangeRoles,
     Erase,
     Genesis,
+    Grant,
     OfferAccount,
     OfferGovernance,
     Open,
@@ -302,6 +303,25 @@ NO_NAME = Admit(ACCOUNTS["stranger"].address, 1, bytes(32))
         ("DigestMissing", SETTLED, "site 1", Erase(1, 1, Bytes32(bytes(32)))),
         ("ErasureReasonMissing", SETTLED, "site 1", Erase(1, 1, AGE_KEY, ErasureReason.NONE)),
         ("MemberRoleMissing", SETTLED, "site 1", Attest(1, False, BLOB)),
+        ("MemberUnknown", SETTLED, "governor", Grant(4, 1, 1, BLOB)),
+        ("MemberRoleMissing", SETTLED, "site 1", Grant(4, 1, 1, BLOB)),
+        ("MemberRoleMissing", [*SETTLED, ("governor", ChangeRoles(4, 0))], "auditor", Grant(4, 1, 1, BLOB)),
+        (
+            "AccountOutdated",
+            [*SETTLED, ("auditor", OfferAccount(at("spare 1"))), ("spare 1", TakeAccount(4))],
+            "auditor",
+            Grant(4, 1, 1, BLOB),
+        ),
+        ("MemberIdUnknown", SETTLED, "aggregator", Grant(0, 1, 1, BLOB)),
+        ("MemberIdUnknown", SETTLED, "aggregator", Grant(5, 1, 1, BLOB)),
+        ("RoundsInvalid", [], "aggregator", Grant(4, 0, 0, BLOB)),
+        ("RoundsInvalid", SETTLED, "aggregator", Grant(4, 0, 1, BLOB)),
+        ("RoundsInvalid", SETTLED, "aggregator", Grant(4, 1, 0, BLOB)),
+        ("RoundsInvalid", SETTLED, "aggregator", Grant(4, 1, 2, BLOB)),
+        ("RoundsInvalid", SETTLED, "aggregator", Grant(4, 2, 2, BLOB)),
+        ("RoundStillOpen", POSTED, "aggregator", Grant(4, 1, 1, BLOB)),
+        ("RoundStillOpen", [*SETTLED, *OPENED], "aggregator", Grant(4, 1, 2, BLOB)),
+        ("CidInvalid", SETTLED, "aggregator", Grant(4, 1, 1, ZERO)),
     ],
 )
 def test_contract_and_history_refuse_by_the_same_name(
@@ -510,6 +530,18 @@ def test_an_erasure_is_recorded_by_its_owner_or_the_governor_and_the_hash_stays(
     assert stage.twin.history.rounds[1].updates[1].update == BLOB
 
 
+def test_who_can_open_sealed_updates_grants_them_to_a_member_that_was_admitted_later(stage: Stage) -> None:
+    stage.play(*SETTLED, *OPENED, ("governor", admit("auditor 2", Role.AUDITOR)))
+    assert stage.play(("aggregator", Grant(5, 1, 1, BLOB)), ("auditor", Grant(5, 1, 1, OTHER))) is None
+    assert [(one.member, one.to, one.keys) for one in stage.twin.history.grants] == [(3, 5, BLOB), (4, 5, OTHER)]
+
+
+def test_a_grant_is_up_to_the_role_and_account_of_the_present_and_not_of_the_rounds(stage: Stage) -> None:
+    stage.play(*SETTLED, ("governor", admit("auditor 2", Role.AUDITOR)), ("governor", ChangeRoles(1, 5)), *MOVED)
+    assert stage.play(("auditor 2", Grant(4, 1, 1, BLOB)), ("spare 1", Grant(5, 1, 1, BLOB))) is None
+    assert stage.play(("governor", ChangeRoles(5, 1)), ("auditor 2", Grant(4, 1, 1, BLOB))) == "MemberRoleMissing"
+
+
 # ------------------------------------------------------------------------------------ signed updates
 
 
@@ -674,7 +706,7 @@ def test_the_contract_takes_no_ether(stage: Stage) -> None:
 
 
 def test_a_third_party_refolds_the_head_from_raw_logs_with_keccak256_alone(stage: Stage) -> None:
-    stage.play(*SETTLED, ("auditor", Attest(1, True, BLOB)), ("site 1", Erase(1, 1)))
+    stage.play(*SETTLED, ("auditor", Attest(1, True, BLOB)), ("site 1", Erase(1, 1)), ("auditor", Grant(3, 1, 1, BLOB)))
     eth, genesis = stage.chain.web3.eth, stage.contract.genesis
     head = keccak(
         (1).to_bytes(32, "big")
@@ -693,7 +725,7 @@ def test_a_third_party_refolds_the_head_from_raw_logs_with_keccak256_alone(stage
 
 def test_the_events_of_the_abi_are_the_facts_field_by_field(stage: Stage) -> None:
     """What an explorer decodes with the ABI is what `ledger.entries` reads from the log."""
-    stage.play(*SETTLED, ("auditor", Attest(1, True, BLOB)), ("site 1", Erase(1, 1)))
+    stage.play(*SETTLED, ("auditor", Attest(1, True, BLOB)), ("site 1", Erase(1, 1)), ("auditor", Grant(3, 1, 1, BLOB)))
     entries = stage.contract.entries()
     for name in {type(entry.fact).__name__ for entry in entries}:
         event = getattr(stage.contract._contract.events, name)()
@@ -737,6 +769,7 @@ EVERY_FUNCTION: list[tuple[str, Action]] = [
     ("aggregator", Settle(1, BLOB, OTHER, 2)),
     ("auditor", Attest(1, True, BLOB)),
     ("site 2", Erase(1, 2)),
+    ("aggregator", Grant(4, 1, 1, BLOB)),
     *OPENED,
     ("aggregator", Abort(2, AbortReason.CANCELLED)),
 ]
@@ -890,6 +923,15 @@ class TwinMachine(RuleBasedStateMachine):
     @rule(data=st.data(), sender=st.sampled_from(["governor", "site 1", "site 2"]), member=st.integers(0, 3))
     def erase(self, data: st.DataObject, sender: str, member: int) -> None:
         self.act(sender, Erase(self.near(data), member))
+
+    @rule(
+        data=st.data(),
+        sender=st.sampled_from(["aggregator", "aggregator", "auditor", "site 1", "governor"]),
+        to=st.integers(0, 6),
+        first=st.integers(0, 2),
+    )
+    def grant(self, data: st.DataObject, sender: str, to: int, first: int) -> None:
+        self.act(sender, Grant(to, first, self.near(data), BLOB))
 
     @rule(seconds=st.sampled_from([601, 700]))
     def wait(self, seconds: int) -> None:

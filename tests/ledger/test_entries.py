@@ -41,6 +41,7 @@ from ledger.facts import (
     GenesisRecorded,
     GovernanceOffered,
     GovernanceTaken,
+    GrantRecorded,
     MemberAdmitted,
     Name,
     Role,
@@ -76,6 +77,7 @@ FACTS: list[Fact] = [
     ErasureRecorded(1, 1, KEY, ErasureReason.REQUEST, ACCOUNT),
     RoundAborted(2, 5, AbortReason.QUORUM, B, ACCOUNT),
     RoundAborted(3, 0, AbortReason.EXPIRED, None, OTHER),
+    GrantRecorded(5, 6, 1, 2, B),
 ]
 
 
