@@ -7,7 +7,7 @@ process, one that died, or another aggregator. What is recorded can be recorded 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +17,19 @@ from web3.types import TxReceipt
 from ledger.aggregator import Aggregator, propose
 from ledger.chain.signed_files import UpdateFile
 from ledger.chain.signing import SignedUpdate
-from ledger.cid import Cid
+from ledger.cid import RAW, Cid
 from ledger.errors import FedledgerError, UnavailableError
-from ledger.facts import RoundSettled
+from ledger.facts import RoundSettled, UpdateRecorded
 from ledger.fetching import Fetching
 from ledger.following import Follower, View
 from ledger.history import History, Round, Status
 from ledger.logs import Log
 from ledger.manifest import Reason
 from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.sealing import MAX_KEY_BLOB_BYTES, largest_sealed
 from ledger.storage.folder import replacing
 
+_Update = UpdateRecorded | SignedUpdate
 Plans = Callable[[History, Cid], Plan]
 """The plan of a round that builds on a base model."""
 
@@ -61,8 +63,8 @@ class Aggregating:
     patience: float = PATIENCE
     _set_aside: set[tuple[Path, int, bytes]] = field(default_factory=set, init=False)
     """Signed updates that cannot be relayed: the file, the time at which it was changed, and the round's opening."""
-    _limit_of: tuple[Cid | None, int] = field(default=(None, 0), init=False)
-    """The most bytes of an update, by the plan that was read last."""
+    _plan_of: dict[Cid, Plan] = field(default_factory=dict, init=False)
+    """The plan that was read last."""
 
     @cached_property
     def _blobs(self) -> Fetching:
@@ -106,33 +108,45 @@ class Aggregating:
         running = view.time <= known.opened.deadline and len(known.updates) < known.eligible
         if self._relay(view, known):
             return  # what was recorded just now is not in `view`, nor final
-        self._fetch(known)
+        if not running or self._plan(known).seal != "none":  # what is not sealed is published after the round's end
+            self._fetch(known, [(one, {"round": known.number, "member": one.member}) for one in known.updates.values()])
         if running or not view.is_final:
             self._blobs.begin()  # how long an update is missed counts from the end of the round
         if running:
             self.log.waiting("waiting for updates", round=known.number, have=len(known.updates), of=known.eligible)
         elif not view.is_final:
             self.log.waiting("waiting for the last updates to be final", round=known.number)
-        elif missing := {member for member, one in known.updates.items() if self._blobs.lacking([one.update])}:
+        elif missing := {
+            member for member, one in known.updates.items() if self._blobs.lacking(self._named(known, one))
+        }:
             self._without(view.history, known, missing)
         else:
             self._settle(view.history, known, set())
 
-    def _fetch(self, known: Round) -> None:
-        """Fetch, verify and pin what was recorded, as it comes."""
-        wanted = {one.update: {"round": known.number, "member": one.member} for one in known.updates.values()}
-        self._blobs.fetch(wanted, self._limit(known))
+    def _fetch(self, known: Round, updates: Sequence[tuple[_Update, Mapping[str, object]]]) -> None:
+        """Fetch, verify and pin updates, as they come, with their key blobs; each with what to tell of it."""
+        plan = self._plan(known)
+        most = plan.max_update_bytes if plan.seal == "none" else largest_sealed(plan.max_update_bytes)
+        self._blobs.fetch({one.update: told for one, told in updates}, most)
+        key_blobs = {cid: told for one, told in updates for cid in self._named(known, one)[1:]}
+        self._blobs.fetch(key_blobs, MAX_KEY_BLOB_BYTES)
 
-    def _limit(self, known: Round) -> int:
-        """The most bytes that an update of the round may have."""
-        if self._limit_of[0] != known.opened.plan:
-            plan = Plan.decode(self.aggregator.store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
-            self._limit_of = known.opened.plan, plan.max_update_bytes
-        return self._limit_of[1]
+    def _named(self, known: Round, one: _Update) -> list[Cid]:
+        """The blobs that are needed of an update."""
+        sealed = one.key_blob is not None and self._plan(known).seal != "none"
+        return [one.update, Cid(one.key_blob, RAW)] if sealed and one.key_blob else [one.update]
+
+    def _plan(self, known: Round) -> Plan:
+        """The round's plan."""
+        if known.opened.plan not in self._plan_of:
+            blob = self.aggregator.store.get(known.opened.plan, limit=MAX_PLAN_BYTES)
+            self._plan_of = {known.opened.plan: Plan.decode(blob)}
+        return self._plan_of[known.opened.plan]
 
     def _without(self, history: History, known: Round, missing: set[int]) -> None:
         """Settle without updates that are not to be had, once they had their time."""
-        waited = [self._blobs.missed_for(known.updates[member].update) for member in missing]
+        lacking = [cid for member in missing for cid in self._blobs.lacking(self._named(known, known.updates[member]))]
+        waited = [self._blobs.missed_for(cid) for cid in lacking]
         if not all(seconds is not None and seconds >= self.patience for seconds in waited):
             return
         own = self.aggregator.account.address.lower()
@@ -145,13 +159,14 @@ class Aggregating:
         self._settle(history, known, missing)
 
     def _settle(self, history: History, known: Round, missing: set[int]) -> None:
-        proposal = propose(history, self.aggregator.store, missing)
+        proposal = propose(history, self.aggregator.store, missing, self.aggregator.identities)
         rows = proposal.settlement.manifest.updates
-        left_out = {known.updates[row.member].update for row in rows if row.excluded is Reason.UNAVAILABLE}
-        if lost := left_out & self._blobs.held:
+        unavailable = [known.updates[row.member] for row in rows if row.excluded is Reason.UNAVAILABLE]
+        claims = [set(self._named(known, one)) for one in unavailable]
+        if lost := set().union(*(blobs for blobs in claims if blobs <= self._blobs.held)):
             # That is this store's failure and no claim to make yet: they are fetched again, and have their time.
             self._blobs.held -= lost
-            raise UnavailableError(f"{len(lost)} updates that were here cannot be read any more: look at the store")
+            raise UnavailableError(f"{len(lost)} blobs that were here cannot be read any more: look at the store")
         for member, why in proposal.settlement.details.items():
             self.log.warn("an update does not count", round=proposal.round, member=member, why=why)
         manifest = proposal.settlement.manifest
@@ -174,8 +189,9 @@ class Aggregating:
             offered.setdefault(account, []).append((path, signed))
         # One of each member at a time: however many it signed, it takes no more room and time than others.
         tried = [min(several, key=lambda one: self._blobs.turn(one[1].update)) for several in offered.values()]
-        self._blobs.fetch({signed.update: {"file": path} for path, signed in tried}, self._limit(known))
-        carried = [signed for _, signed in tried if signed.update in self._blobs.held][:MOST_AT_ONCE]
+        self._fetch(known, [(signed, {"file": path}) for path, signed in tried])
+        held = self._blobs.held
+        carried = [signed for _, signed in tried if held.issuperset(self._named(known, signed))][:MOST_AT_ONCE]
         if carried:
             aggregator = self.aggregator
             self._tell("relayed", aggregator.contract.relay_updates(aggregator.account, known.number, carried))

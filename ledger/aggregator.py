@@ -13,7 +13,7 @@ from ledger.age import show_age_key
 from ledger.arithmetic import self_test
 from ledger.chain.contract import LedgerContract, Terms
 from ledger.cid import RAW, Cid, cid_of
-from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
+from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, UsageError
 from ledger.facts import AbortReason
 from ledger.history import History, Round
 from ledger.plan import MAX_PLAN_BYTES, Plan
@@ -140,6 +140,8 @@ def _opened(
             key_blob = store.get(Cid(update.key_blob, RAW), limit=MAX_KEY_BLOB_BYTES)
         except (BlobMissingError, BlobMismatchedError):
             missing.add(member)
+        except BlobTooLargeError:
+            continue  # no key blob
         else:
             if (key := open_key(key_blob, identities)) is not None:
                 keys[member], masked[member] = key, mask(key, key_blob)

@@ -54,10 +54,10 @@ _SMALL_ORDER = frozenset(
 
 @dataclass(frozen=True)
 class Sealed:
-    """A sealed update and its key blob."""
+    """An update and its key blob; None where it is not sealed."""
 
     update: bytes
-    key_blob: bytes
+    key_blob: bytes | None
 
 
 def is_usable(key: bytes) -> bool:

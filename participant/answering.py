@@ -6,8 +6,8 @@ the update in the outbox, the signed transaction in the journal of `ledger.chain
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,13 @@ from ledger.history import History, Member, Round
 from ledger.logs import Log
 from ledger.plan import Training
 from ledger.rules import Call, check
+from ledger.sealing import Identity, Sealed
 from ledger.storage import Store
 from ledger.storage.folder import replacing
 from ledger.updates import Place
 from participant.outbox import Answer, Outbox
-from participant.site import make_update, read_plan
+from participant.seeds import Seed
+from participant.site import make_update, read_plan, sealed_for
 from participant.task import TaskFailedError
 from participant.tensors import Tensors
 
@@ -65,6 +67,8 @@ class Answering:
     log: Log
     once: bool = False
     handover: Path | None = None
+    identities: Sequence[Identity] = ()
+    """Its own age identities, the newest last: its training's randomness comes from it."""
     _passed: set[bytes] = field(default_factory=set, init=False)
     """The openings of rounds that this process can do nothing for, or has done all for."""
     _answered: int = field(default=0, init=False)
@@ -108,8 +112,14 @@ class Answering:
         elif not view.opened_for_good(known):
             self.log.waiting("waiting for the round's opening to be final", round=number)
         elif (answer := self._ready(view, known, member)) is not None:
-            self.store.copy(answer.update, self.outbox.blobs)
+            if answer.key_blob is not None or self.handover is not None:
+                self._publish(answer)  # else others could copy it while the round takes updates
             self._post(view.history, known, answer)
+
+    def _publish(self, answer: Answer) -> None:
+        """Give an update to everybody; a relayer wants to see what it carries."""
+        for cid in answer.blobs:
+            self.store.copy(cid, self.outbox.blobs)
 
     def _barred(self, view: View, known: Round, member: Member) -> str | None:
         """Why the ledger would not take an update now."""
@@ -131,17 +141,32 @@ class Answering:
         self.log.info("training", round=known.number, examples=self.trainer.examples)
         try:
             self._require_within_limits(view, known)
+            seed = self._seed(known)
 
             def train(base: Tensors, training: Training) -> Tensors:
-                return self.trainer.train(base, training, seed_of(known.number, member.id))
+                return self.trainer.train(base, training, seed.number)
 
-            update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store)
+            update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store, seed.witness)
+            sealed = self._sealed(known, member, update)
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
             why = error.place if isinstance(error, TaskFailedError) else error
             self.log.warn("no update can be made for this round", round=known.number, why=why)
             self._passed.add(known.opening_head)
             return None
-        return self.outbox.keep(place, member.id, update, self.trainer.examples)
+        return self.outbox.keep(place, member.id, self.trainer.examples, sealed.update, sealed.key_blob)
+
+    def _seed(self, known: Round) -> Seed:
+        if not self.identities:
+            raise UsageError(
+                "there is no age key here for training to draw its randomness from: `fedledger join` first"
+            )
+        return Seed.of(str(self.identities[-1]), known)
+
+    def _sealed(self, known: Round, member: Member, update: bytes) -> Sealed:
+        if read_plan(known, self.store).seal != "none":
+            return sealed_for(known, update, member.age_key or bytes(32))
+        self.log.warn("THE PLAN HAS UPDATES UNSEALED: whoever finds ours can read it", round=known.number)
+        return Sealed(update, None)
 
     def _require_within_limits(self, view: View, known: Round) -> None:
         """A site trains by no plan that is outside of the round's charter, which it has accepted."""
@@ -153,16 +178,16 @@ class Answering:
             raise UsageError(f"the plan is outside of the charter's limits: {'; '.join(exceeded)}")
 
     def _post(self, history: History, known: Round, answer: Answer) -> None:
-        number = known.number
+        number, key_blob = known.number, answer.key_blob.digest if answer.key_blob else None
         if self.handover is not None:
-            signed = UpdateFile.sign(self.account, history, known, answer.update, answer.weight)
+            signed = UpdateFile.sign(self.account, history, known, answer.update, answer.weight, key_blob)
             path = self.handover / f"round-{number}-{self.account.address.lower()}.json"
             with replacing(path) as file:
                 file.write(json.dumps(signed.model_dump(mode="json"), indent=1).encode())
             self.log.info("signed, for another to relay", round=number, file=path, update=answer.update)
             self._done_with(known)
             return
-        receipt = self.follower.contract.post_update(self.account, number, answer.update, answer.weight)
+        receipt = self.follower.contract.post_update(self.account, number, answer.update, answer.weight, key_blob)
         for entry, _ in self.follower.recorded(receipt):
             self.log.info("posted", round=number, update=answer.update, entry=entry.index, block=entry.block)
 
@@ -176,7 +201,10 @@ class Answering:
         elif answer.update != mine.update:
             self.log.warn("another process posted for this member", round=known.number, update=mine.update)
             self._passed.add(known.opening_head)
+        elif answer.key_blob is None and not _takes_no_more(view, known):
+            self.log.waiting("posted; to be published once the round takes no other", round=known.number)
         else:
+            self._publish(answer)
             self.log.info("posted, and final", round=known.number)
             self.outbox.clear()
             self._done_with(known)
@@ -186,6 +214,6 @@ class Answering:
         self._answered += 1
 
 
-def seed_of(round_: int, member: int) -> int:
-    """What training draws its random numbers from: the same for the same round and member, below 2**63."""
-    return int.from_bytes(hashlib.sha256(f"{round_} {member}".encode()).digest()[:8], "big") >> 1
+def _takes_no_more(view: View, known: Round) -> bool:
+    """Whether nobody can post an update in the round any more."""
+    return known.ended is not None or view.time > known.opened.deadline or len(known.updates) >= known.eligible

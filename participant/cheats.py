@@ -31,8 +31,9 @@ class GarbageSite(Site):
 
     def answer(self) -> None:
         """Post something that is no tensor blob."""
-        garbage = self.store.put(b"This is not a tensor blob. " * 100)
-        self.contract.post_update(self.account, self.contract.history().latest_round, garbage, self.hospital.examples)
+        known = self.contract.history().open_round
+        if known is not None:
+            self._post(known, b"This is not a tensor blob. " * 100)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def cast(
     victim = sites[VICTIM]
     match cheat:
         case Cheat.PARTICIPANT:
-            garbage = GarbageSite(victim.contract, victim.store, victim.account, victim.hospital)
+            garbage = GarbageSite(**vars(victim))
             return {**sites, VICTIM: garbage}, aggregator
         case Cheat.AGGREGATOR:
             return sites, DroppingAggregator(**vars(aggregator), victim=victim.account.address)

@@ -13,7 +13,9 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from pyrage.x25519 import Identity
 
+from ledger.age import read_age_key, show_age_secret
 from ledger.aggregator import Aggregator
 from ledger.audit.attest import attest
 from ledger.chain.contract import LedgerContract
@@ -24,6 +26,7 @@ from ledger.facts import Role, RoundSettled
 from ledger.history import Status
 from ledger.manifest import Manifest
 from ledger.plan import Plan, Training
+from ledger.sealing import public_key
 from ledger.storage.folder import FolderStore
 from ledger.updates import MODEL_HEADER, decode_model, encode
 from participant import heart
@@ -37,7 +40,6 @@ The members train one model that predicts heart disease. Records never leave the
 Every round needs updates of three hospitals and the approval of the auditor before its model is released.
 """
 PLAN = Plan(
-    seal="none",
     tensors=schema(heart.FEATURES),
     training=Training(epochs=5, batch_size=32, learning_rate=0.01),
     max_update_bytes=1 << 20,
@@ -90,6 +92,7 @@ class Federation:
         store: Where all parties keep their blobs.
         sites: The hospitals' sites, by name.
         aggregator: The aggregator.
+        auditor_identity: What opens the updates for the auditor.
     """
 
     def __init__(self, blobs: Path, seed: int) -> None:
@@ -101,8 +104,14 @@ class Federation:
         """
         chain = EmbeddedChain()
 
+        def secret(name: str) -> bytes:
+            return keccak(f"fedledger demo {seed} {name}".encode())
+
+        def identity(name: str) -> str:
+            return show_age_secret(secret(f"{name}'s age key"))
+
         def account(name: str) -> LocalAccount:
-            made: LocalAccount = Account.from_key(keccak(f"fedledger demo {seed} {name}".encode()))
+            made: LocalAccount = Account.from_key(secret(name))
             chain.fund(made.address)
             return made
 
@@ -110,16 +119,19 @@ class Federation:
         self.store = FolderStore(blobs)
         self.contract = LedgerContract.deploy(chain.web3, governor, self.store.put(CHARTER))
         self.sites = {
-            name: Site(self.contract, self.store, account(name), hospital) for name, hospital in hospitals(seed).items()
+            name: Site(self.contract, self.store, account(name), hospital, identity(name))
+            for name, hospital in hospitals(seed).items()
         }
-        self.aggregator = Aggregator(self.contract, self.store, account("aggregator"))
+        self.auditor_identity = Identity.from_str(identity("auditor"))
+        own = Identity.from_str(identity("aggregator"))
+        self.aggregator = Aggregator(self.contract, self.store, account("aggregator"), [own])
         for name, site in self.sites.items():
             self.contract.admit(governor, site.account.address, Role.PARTICIPANT, name)
         self.contract.admit(governor, self.aggregator.account.address, Role.AGGREGATOR, "Aggregator")
         self.contract.admit(governor, self._auditor.address, Role.AUDITOR, "Auditor")
-        for member in [*(site.account for site in self.sites.values()), self.aggregator.account, self._auditor]:
-            # Where updates are not sealed, nobody uses the age key; the ledger asks for one all the same.
-            self.contract.accept(member, self.contract.genesis.charter, keccak(member.address.encode()))
+        for name in [*self.sites, "aggregator", "auditor"]:
+            age_key = read_age_key(public_key(Identity.from_str(identity(name))))
+            self.contract.accept(account(name), self.contract.genesis.charter, age_key)
         genesis = encode(MODEL_HEADER, PLAN.tensors, initial(heart.FEATURES, seed))
         self.contract.record_genesis(governor, self.store.put(genesis))
 
@@ -138,7 +150,7 @@ class Federation:
         aggregator.publish(aggregator.propose())
         if isinstance(ended := self.contract.history().rounds[number].ended, RoundSettled):
             quality = {"auc": self._auc(decode_model(self.store.get(ended.model), PLAN).tensors)["overall"]}
-            attest(self.contract, self.store, self._auditor, number, quality)
+            attest(self.contract, self.store, self._auditor, number, quality, [self.auditor_identity])
         return self._result(number)
 
     def _result(self, number: int) -> RoundResult:

@@ -20,17 +20,23 @@ ANSWER = "answer.json"
 
 @dataclass(frozen=True)
 class Answer:
-    """What is ready: the update's CID, and its weight in examples."""
+    """What is ready: the update's CID, its weight in examples, and its key blob's CID if it is sealed."""
 
     update: Cid
     weight: int
+    key_blob: Cid | None
+
+    @property
+    def blobs(self) -> list[Cid]:
+        """All that others need of it."""
+        return [self.update] if self.key_blob is None else [self.update, self.key_blob]
 
 
 class Outbox:
-    """A folder with at most one answer, and its blob.
+    """A folder with at most one answer, and its blobs.
 
     Attributes:
-        blobs: The blob.
+        blobs: The blobs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +53,10 @@ class Outbox:
             document = json.loads(self._file.read_bytes())
             if document["place"] != place.document() or document["member"] != member:
                 return None
-            return Answer(Cid.parse(document["update"]), int(document["weight"]))
+            key_blob = document["key_blob"]
+            return Answer(
+                Cid.parse(document["update"]), int(document["weight"]), Cid.parse(key_blob) if key_blob else None
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -55,15 +64,21 @@ class Outbox:
                 f"{self._file} is damaged ({error}): delete it, and the update is made anew"
             ) from None
 
-    def keep(self, place: Place, member: int, blob: bytes, weight: int) -> Answer:
-        """Keep an update; the one before it goes.
+    def keep(self, place: Place, member: int, weight: int, update: bytes, key_blob: bytes | None) -> Answer:
+        """Keep an update, and its key blob if it is sealed; the one before it goes.
 
         Raises:
             UnavailableError: If it cannot be written.
         """
         self.clear()
-        answer = Answer(self.blobs.put(blob), weight)
-        document = {"place": place.document(), "member": member, "update": str(answer.update), "weight": weight}
+        answer = Answer(self.blobs.put(update), weight, None if key_blob is None else self.blobs.put(key_blob))
+        document = {
+            "place": place.document(),
+            "member": member,
+            "update": str(answer.update),
+            "weight": weight,
+            "key_blob": str(answer.key_blob) if answer.key_blob else None,
+        }
         try:
             with replacing(self._file) as file:
                 file.write(json.dumps(document).encode())

@@ -6,22 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
+from pyrage.x25519 import Identity
 
+from ledger.age import read_age_key
 from ledger.chain.contract import LedgerContract
 from ledger.entries import Genesis
 from ledger.errors import UsageError
 from ledger.history import Round
 from ledger.plan import MAX_PLAN_BYTES, Plan, Training
+from ledger.sealing import Sealed, public_key, readers, seal
 from ledger.storage import Blobs, Store
-from ledger.updates import Place, decode_model, decode_update, encode, update_header
+from ledger.updates import NO_WITNESS, Place, decode_model, decode_update, encode, update_header
 from participant.hospital import Hospital
+from participant.seeds import Seed
 from participant.tensors import Tensors
 
 Train = Callable[[Tensors, Training], Tensors]
 """Local training: the base model's tensors and what the plan says of training in, the trained tensors out."""
 
 
-def make_update(genesis: Genesis, known: Round, member: int, examples: int, train: Train, blobs: Blobs) -> bytes:
+def make_update(
+    genesis: Genesis, known: Round, member: int, examples: int, train: Train, blobs: Blobs, witness: str = NO_WITNESS
+) -> bytes:
     """Train for a round.
 
     Args:
@@ -31,6 +37,7 @@ def make_update(genesis: Genesis, known: Round, member: int, examples: int, trai
         examples: How many it trains on.
         train: How.
         blobs: Where plan and base model are.
+        witness: What the update's header commits to; see `ledger.updates.update_header`.
 
     Returns:
         The update's blob, which settlement counts if its arrival is recorded.
@@ -42,9 +49,29 @@ def make_update(genesis: Genesis, known: Round, member: int, examples: int, trai
     place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
     base = decode_model(blobs.get(known.opened.base, limit=plan.max_update_bytes), plan)
     tensors = train(base.tensors, plan.training)
-    update = encode(update_header(place, member, examples), plan.tensors, tensors)
+    header = update_header(place, member, examples, witness if plan.settlement > 1 else None)
+    update = encode(header, plan.tensors, tensors)
     decode_update(update, plan, place, member, examples)
     return update
+
+
+def sealed_for(known: Round, update: bytes, own: bytes) -> Sealed:
+    """Seal an update for the readers of its round, and for its own site.
+
+    Args:
+        known: The round.
+        update: The update's blob.
+        own: The site's age public key.
+
+    Raises:
+        UsageError: If the aggregator could not open it.
+    """
+    to = readers(known)
+    if known.opened.aggregator not in to:
+        raise UsageError(
+            f"member {known.opened.aggregator}, who opened the round, has no age key that an update could be sealed to"
+        )
+    return seal(update, [*to.values(), own])
 
 
 def read_plan(known: Round, blobs: Blobs) -> Plan:
@@ -60,6 +87,8 @@ class Site:
     store: Store
     account: LocalAccount
     hospital: Hospital
+    identity: str
+    """Its age identity."""
 
     def answer(self) -> None:
         """Train for the open round and post the update.
@@ -76,6 +105,10 @@ class Site:
         def train(base: Tensors, training: Training) -> Tensors:
             return self.hospital.train(base, training, known.number)
 
-        examples = self.hospital.examples
-        update = self.store.put(make_update(history.genesis, known, member.id, examples, train, self.store))
-        self.contract.post_update(self.account, known.number, update, examples)
+        examples, witness = self.hospital.examples, Seed.of(self.identity, known).witness
+        self._post(known, make_update(history.genesis, known, member.id, examples, train, self.store, witness))
+
+    def _post(self, known: Round, update: bytes) -> None:
+        sealed = sealed_for(known, update, read_age_key(public_key(Identity.from_str(self.identity))))
+        cid, key_blob = self.store.put(sealed.update), self.store.put(sealed.key_blob or b"")
+        self.contract.post_update(self.account, known.number, cid, self.hospital.examples, key_blob.digest)

@@ -8,7 +8,9 @@ import numpy as np
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from pyrage.x25519 import Identity
 
+from ledger.age import read_age_key, show_age_secret
 from ledger.aggregator import Aggregator
 from ledger.audit.attest import attest
 from ledger.audit.evidence import write_folder
@@ -18,6 +20,7 @@ from ledger.chain.signing import sign_acceptance, sign_update
 from ledger.cid import Cid
 from ledger.facts import AbortReason, ErasureReason, Role
 from ledger.plan import Plan, TensorSpec, Training
+from ledger.sealing import Sealed, public_key, readers, seal
 from ledger.storage.folder import FolderStore
 from ledger.updates import MODEL_HEADER, Array, Place, encode, update_header
 from tests.chains import Chain, Embedded
@@ -38,6 +41,18 @@ def tensors(value: float) -> dict[str, Array]:
     return {"bias": np.full(3, value, np.float16), "weight": np.full(4, value, np.float32)}
 
 
+SEALED = PLAN.model_copy(update={"seal": "age"})
+
+
+def identity_of(account: LocalAccount) -> Identity:
+    """The age identity of whoever has this account."""
+    return Identity.from_str(show_age_secret(keccak(b"age " + account.address.encode())))
+
+
+def age_key(identity: Identity) -> bytes:
+    return read_age_key(public_key(identity))
+
+
 class World:
     """Members 1.. are participants, then the aggregator, then the auditor."""
 
@@ -49,13 +64,14 @@ class World:
         self.contract = LedgerContract.deploy(self.chain.web3, self.governor, self.store.put(b"# Charter\n"))
         self.participants = [self.account(f"participant {number}") for number in range(1, participants + 1)]
         self.aggregator = Aggregator(self.contract, self.store, self.account("aggregator"))
+        self.aggregator = replace(self.aggregator, identities=[identity_of(self.aggregator.account)])
         self.auditor = self.account("auditor")
         for number, account in enumerate(self.participants, 1):
             self.contract.admit(self.governor, account.address, Role.PARTICIPANT, f"Site {number}")
         self.contract.admit(self.governor, self.aggregator.account.address, Role.AGGREGATOR, "Aggregator")
         self.contract.admit(self.governor, self.auditor.address, Role.AUDITOR, "Auditor")
         for member in [*self.participants, self.aggregator.account, self.auditor]:
-            self.contract.accept(member, self.contract.genesis.charter, keccak(member.address.encode()))
+            self.contract.accept(member, self.contract.genesis.charter, age_key(identity_of(member)))
         self.contract.record_genesis(self.governor, self.store.put(encode(MODEL_HEADER, SCHEMA, tensors(0))))
 
     def account(self, name: str) -> LocalAccount:
@@ -69,6 +85,19 @@ class World:
 
     def update(self, member: int, values: Mapping[str, Array], examples: int = 10) -> bytes:
         return encode(update_header(self.place(), member, examples), SCHEMA, values)
+
+    def seal(self, member: int, blob: bytes) -> Sealed:
+        """An update as its member would seal it."""
+        history = self.contract.history()
+        own = age_key(identity_of(self.participants[member - 1]))
+        return seal(blob, [*readers(history.rounds[history.latest_round]).values(), own])
+
+    def post_sealed(self, member: int, sealed: Sealed, examples: int = 10) -> Cid:
+        assert sealed.key_blob is not None
+        cid, key_blob = self.store.put(sealed.update), self.store.put(sealed.key_blob)
+        account = self.participants[member - 1]
+        self.contract.post_update(account, self.place().round, cid, examples, key_blob.digest)
+        return cid
 
     def post(self, member: int, blob: bytes, examples: int = 10) -> Cid:
         cid = self.store.put(blob)
@@ -88,7 +117,7 @@ class World:
         self.aggregator.publish(self.aggregator.propose())
 
     def attest(self) -> None:
-        attest(self.contract, self.store, self.auditor, self.place().round)
+        attest(self.contract, self.store, self.auditor, self.place().round, identities=[identity_of(self.auditor)])
 
     def snapshot(self) -> object:
         return self.chain.snapshot()
@@ -135,7 +164,7 @@ def every_kind_of_entry(folder: Path, chain: Chain | None = None) -> World:
     world.participants[1], world.auditor = rotated, replaced
     contract.change_charter(governor, charter)
     for account in [*world.participants[:2], world.aggregator.account, world.auditor]:
-        contract.accept(account, charter, keccak(account.address.encode()))
+        contract.accept(account, charter, age_key(identity_of(account)))
     signed = sign_acceptance(world.participants[2], contract.genesis, charter, keccak(b"key"), 1)
     contract.accept_signed(governor, signed)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
 from ledger.arithmetic import self_test
+from ledger.audit.opening import granted
 from ledger.audit.report import Verdict, worst
-from ledger.audit.rounds import audit_round
+from ledger.audit.rounds import Access, audit_round
 from ledger.chain.contract import LedgerContract
 from ledger.cid import cid_of
 from ledger.documents import canonical
 from ledger.errors import UsageError
 from ledger.facts import RoundSettled
 from ledger.history import History
+from ledger.sealing import Identity
 from ledger.storage import Store
 from ledger.updates import Place
 
@@ -35,7 +37,13 @@ class Examination:
     report: bytes
 
 
-def examine(history: History, store: Store, round_: int, quality: Mapping[str, float] | None = None) -> Examination:
+def examine(
+    history: History,
+    store: Store,
+    round_: int,
+    quality: Mapping[str, float] | None = None,
+    identities: Sequence[Identity] = (),
+) -> Examination:
     """Audit a round; nothing is recorded.
 
     Args:
@@ -43,6 +51,7 @@ def examine(history: History, store: Store, round_: int, quality: Mapping[str, f
         store: Where its blobs are.
         round_: The round's number.
         quality: How good the auditor found the model, by measure, such as ``auc``; it stands in the report.
+        identities: The auditor's own age identities: they open sealed updates.
 
     Raises:
         UsageError: If there is no such round, or it has no settled model.
@@ -53,7 +62,8 @@ def examine(history: History, store: Store, round_: int, quality: Mapping[str, f
     if not isinstance(known.ended, RoundSettled):
         raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
     self_test()
-    findings = audit_round(history, known, store).findings
+    access = Access(identities, granted(history, store, identities)[0])
+    findings = audit_round(history, known, store, access=access).findings
     verdict = worst(finding.verdict for finding in findings)
     texts = [finding.sentence for finding in findings]
     report: dict[str, Any] = {
@@ -74,6 +84,7 @@ def attest(
     auditor: LocalAccount,
     round_: int,
     quality: Mapping[str, float] | None = None,
+    identities: Sequence[Identity] = (),
 ) -> Verdict:
     """Audit a settled round and record the verdict: approved if verified, rejected if violated; see `examine`.
 
@@ -85,7 +96,7 @@ def attest(
         Refused: If the ledger does not take the attestation.
         ViolationError: If the node does not show the whole history.
     """
-    examined = examine(contract.history(), store, round_, quality)
+    examined = examine(contract.history(), store, round_, quality, identities)
     if examined.verdict is not Verdict.INCOMPLETE:
         approve = examined.verdict is Verdict.VERIFIED
         contract.storing(store, examined.report).attest(auditor, round_, approve, cid_of(examined.report))

@@ -19,7 +19,7 @@ import os
 import random
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ledger.facts as facts
@@ -27,17 +27,19 @@ from ledger.arithmetic import self_test
 from ledger.audit.authors import OPERATORS
 from ledger.audit.blobs import check_blobs
 from ledger.audit.evidence import Evidence
+from ledger.audit.opening import granted
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
 from ledger.audit.overview import MAX_REPORT_BYTES
 from ledger.audit.places import party, unread
 from ledger.audit.replay import Progress, Replay
 from ledger.audit.report import Check, Finding, Ground, Meaning, Report, Scope, incomplete, noted, violated
-from ledger.audit.rounds import RoundAudit, audit_round
+from ledger.audit.rounds import Access, RoundAudit, audit_round
 from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
 from ledger.cid import Cid
 from ledger.documents import parse
 from ledger.errors import FedledgerError, UsageError, ViolationError
 from ledger.history import Round
+from ledger.sealing import Identity
 from ledger.storage import Blobs
 from ledger.updates import Place
 
@@ -120,11 +122,13 @@ class Asked:
         rounds: Only the blobs of these rounds; None for all.
         share: Only those of this share of the rounds, chosen by chance; between 0 and 1.
         since: Only those of rounds in which something was recorded after this head (32 bytes).
+        only_public: No more than what needs no key: rounds whose updates are sealed are not settled again.
     """
 
     rounds: Collection[int] | None = None
     share: float | None = None
     since: bytes | None = None
+    only_public: bool = False
 
 
 def audit(
@@ -132,6 +136,7 @@ def audit(
     claims: Claims | None = None,
     asked: Asked | None = None,
     progress: Progress = lambda *_: None,
+    identities: Sequence[Identity] = (),
 ) -> Report:
     """Run all checks.
 
@@ -140,6 +145,7 @@ def audit(
         claims: What is known from elsewhere.
         asked: How much to look at; everything if not given.
         progress: Told how far it is.
+        identities: The auditor's own age identities: they open sealed updates.
 
     Raises:
         UnavailableError: If this machine's arithmetic cannot be relied on.
@@ -156,7 +162,11 @@ def audit(
     scope = _scope(replayed, asked)
     charters = _Charters(evidence.store, replayed.charters)
     chosen = [known for number, known in history.rounds.items() if scope.rounds is None or number in scope.rounds]
-    audits = _audit_rounds(replayed, chosen, charters, progress)
+    grants, unreadable = granted(history, evidence.store, identities)
+    access = Access(identities, grants, asked.only_public)
+    audits = _audit_rounds(replayed, chosen, charters, access, progress)
+    if closed := sum(one.closed for one in audits.values()):
+        scope = _left_closed(scope, closed, len(chosen))
     rules = [*replayed.refusals, *charters.findings, *_each(audits, "limits")]
     ended = sum(known.ended is not None for known in chosen)
     results: tuple[tuple[str, list[Finding]], ...] = (
@@ -171,7 +181,9 @@ def audit(
         check_blobs(replayed, audits, scope, progress),
         (
             f"plans, base models and manifests of {len(audits)} rounds",
-            _each(audits, "documents") + _check_reports(replayed, audits),
+            _each(audits, "documents")
+            + _check_reports(replayed, audits)
+            + [incomplete(f"a grant to you cannot be read: {why}", cid=cid) for cid, why in unreadable.items()],
         ),
         (f"{ended} ended rounds, settled again and compared byte for byte", _each(audits, "settlement")),
         _check_objections(replayed),
@@ -207,7 +219,7 @@ def _each(audits: Mapping[int, RoundAudit], name: str) -> list[Finding]:
 
 
 def _audit_rounds(
-    replayed: Replay, chosen: Sequence[Round], charters: _Charters, progress: Progress
+    replayed: Replay, chosen: Sequence[Round], charters: _Charters, access: Access, progress: Progress
 ) -> dict[int, RoundAudit]:
     """Audit rounds, on all processors: large ones each on all of them, and those of middling size side by side.
 
@@ -220,7 +232,7 @@ def _audit_rounds(
         number = known.number
         carriers = {member: replayed.authors.carriers.get((number, member)) for member in known.updates}
         erasures = replayed.erasures_in(number)
-        return audit_round(replayed.history, known, store, limits, erasures, carriers, share)
+        return audit_round(replayed.history, known, store, limits, erasures, carriers, share, access)
 
     with ThreadPoolExecutor(threads) as pool:
         started: list[tuple[int, Future[RoundAudit]]] = []
@@ -292,6 +304,15 @@ def _scope(replayed: Replay, asked: Asked) -> Scope:
         what = "their blobs hashed, their plans compared with the charter, or they settled again"
         left.insert(0, f"{rest} of {len(numbers)} rounds were left out: neither were {what}")
     return Scope(tuple(sorted(chosen)), asked.since, "; ".join(left) or None)
+
+
+def _left_closed(scope: Scope, closed: int, of: int) -> Scope:
+    """What updates that stayed sealed leave open."""
+    left = (
+        f"the updates of {closed} of {of} rounds stayed sealed: whether they have the plan's form, are excluded for "
+        "the reason that is said, and average to the recorded model, only a key shows"
+    )
+    return replace(scope, left_open="; ".join(filter(None, (scope.left_open, left))))
 
 
 # ---------------------------------------------------------------- checks 7 and 9

@@ -94,9 +94,11 @@ class UpdateFile(SignedFile):
     weight: Annotated[int, Field(ge=1, lt=1 << 53)]
 
     @classmethod
-    def sign(cls, member: LocalAccount, history: History, known: Round, update: Cid, weight: int) -> Self:
-        """Sign an update for a round."""
-        signed = sign_update(member, history.genesis, known.number, known.opening_head, update, weight)
+    def sign(
+        cls, member: LocalAccount, history: History, known: Round, update: Cid, weight: int, key_blob: bytes | None
+    ) -> Self:
+        """Sign an update for a round; see `ledger.chain.signing.sign_update`."""
+        signed = sign_update(member, history.genesis, known.number, known.opening_head, update, weight, key_blob)
         return cls(
             chain_id=history.genesis.chain_id,
             ledger=history.genesis.ledger,
@@ -104,7 +106,7 @@ class UpdateFile(SignedFile):
             round=known.number,
             opening_head=_hex(known.opening_head),
             update=str(update),
-            key_blob=None,
+            key_blob=None if key_blob is None else _hex(key_blob),
             weight=weight,
             r=_hex(signed.r),
             vs=_hex(signed.vs),
