@@ -120,6 +120,10 @@ def open_into(source: BinaryIO, sink: BinaryIO, key: str) -> bool:
         pyrage.decrypt_io(source, sink, [pyrage.x25519.Identity.from_str(key)])
     except (pyrage.DecryptError, pyrage.IdentityError):
         return False
+    except OSError as error:
+        if error.errno is not None:
+            raise  # of source or sink; age's own has no number
+        return False
     return True
 
 
