@@ -16,6 +16,7 @@ import click
 from ledger.cli.options import JSON, PLAIN_HTTP, STATE, STORE, YES, setting
 
 if TYPE_CHECKING:
+    import pyrage
     from eth_account.signers.local import LocalAccount
     from web3 import Web3
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ledger.history import History
     from ledger.receipts import StateFolder
     from ledger.storage import Store
+
+IDENTITIES = "age.key"
 
 
 @dataclass
@@ -140,7 +143,37 @@ class Connection:
         """
         from ledger.cli.keystore import unlock
 
-        return unlock(self.keystore, self.password_file)
+        return unlock(self.keystore, lambda: self.password)
+
+    @cached_property
+    def password(self) -> str:
+        """The keystore's password, which `identity_file` has, too: it is asked for once.
+
+        Raises:
+            UsageError: If it cannot be read, or there is none and nobody to ask.
+        """
+        from ledger.cli.keystore import password_of
+
+        return password_of(self.keystore, self.password_file)
+
+    @property
+    def identity_file(self) -> Path:
+        """Where the member's age identities are kept, whether there are any yet or not."""
+        return self.state_folder / IDENTITIES
+
+    @cached_property
+    def identities(self) -> list[pyrage.x25519.Identity]:
+        """The member's own age identities, the newest last.
+
+        Raises:
+            UsageError: If it has none yet, or they cannot be read.
+        """
+        from ledger.cli.identities import open_identities
+        from ledger.errors import UsageError
+
+        if not os.path.lexists(self.identity_file):
+            raise UsageError(f"there is no {self.identity_file}: join first, or restore it (fedledger key restore)")
+        return open_identities(self.identity_file, lambda: self.password)
 
     def confirm(self, question: str) -> None:
         """Ask before what cannot be undone; ``--yes`` has answered already.

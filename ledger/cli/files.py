@@ -24,6 +24,19 @@ def require_writable(path: Path, what: str) -> None:
         raise UsageError(f"no {what} can be written to {path}: name a file in a folder that is there and yours")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there, and those above it, for their owner alone.
+
+    Raises:
+        UsageError: If it cannot be made.
+    """
+    try:
+        for one in reversed([folder, *folder.parents]):
+            one.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error.strerror}): name a file in a folder of yours") from None
+
+
 def create(path: Path, content: bytes, mode: int, instead: str) -> None:
     """Write a file that appears under its name only when all its bytes are on disk, and only where nothing was.
 

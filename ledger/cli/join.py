@@ -11,9 +11,7 @@ from ledger.cli.charter import accept_charter, age_key_of
 from ledger.cli.connection import Connection, connected
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-_MOST = 1 << 12  # bytes of a file with an age key, which has about 200
+    from ledger.history import History, Member
 
 
 @click.command()
@@ -23,21 +21,16 @@ _MOST = 1 << 12  # bytes of a file with an age key, which has about 200
 def join(connection: Connection, age_key: str | None, sign_only: bool) -> None:
     """Take your place as an admitted member: read the charter, accept it, and publish your age key.
 
-    The secret part of the age key is kept in age.key, in the state folder: back it up, and show it to nobody. Who has
-    joined already, under the charter in force and with that key, has nothing left to do.
+    The secret part of the age key, its identity, is kept in age.key in the state folder, encrypted with the keystore's
+    password: back it up (fedledger key backup). Who has joined already, under the charter in force and with the newest
+    key in age.key, has nothing left to do.
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use, or not admitted yet; 3 node or blob cannot be had.
     """
-    from ledger.errors import UsageError
-
     history, account = connection.history(), connection.account
-    member = history.member_by_account(account.address)
-    if member is None:
-        raise UsageError(
-            f"{account.address} is not admitted yet: send the address to the governor, who admits it with `fedledger "
-            "member admit`, and join then"
-        )
-    age_key = age_key or own_age_key(connection.state_folder / "age.key")
+    member = admitted(history, account.address)
+    if age_key is None:
+        age_key = newest_age_key(connection)
     known = history.accounts[member.account]
     if known.accepted == history.charter_version and member.age_key == age_key_of(history, account.address, age_key):
         click.echo(f"Member {member.id} ({member.name}) has joined already; nothing to do.", err=connection.as_json)
@@ -45,29 +38,31 @@ def join(connection: Connection, age_key: str | None, sign_only: bool) -> None:
     accept_charter(connection, age_key, sign_only)
 
 
-def own_age_key(file: Path) -> str:
-    """The public part of the age key in a file, which is made if it is not there.
+def admitted(history: History, account: str) -> Member:
+    """The member whose account this is.
 
     Raises:
-        UsageError: If the file holds no age key.
+        UsageError: If it is none's.
     """
-    import pyrage
-
-    from ledger.cli.files import create
     from ledger.errors import UsageError
-    from ledger.storage.folder import read_regular
 
-    if not os.path.lexists(file):
-        identity = pyrage.x25519.Identity.generate()
-        text = f"# public key: {identity.to_public()}\n{identity}\n"
-        try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{file.parent} cannot be made ({error.strerror}): name another with --state") from None
-        create(file, text.encode(), 0o600, "join again, it is used as it is")
-    try:
-        text = read_regular(file, _MOST).decode("utf-8")
-        (line,) = (line for line in text.splitlines() if line and not line.startswith("#"))
-        return str(pyrage.x25519.Identity.from_str(line).to_public())
-    except (OSError, ValueError, pyrage.IdentityError):
-        raise UsageError(f"{file} holds no age key: restore it from a copy, or move it away to have one made") from None
+    member = history.member_by_account(account)
+    if member is None:
+        raise UsageError(
+            f"{account} is not admitted yet: send the address to the governor, who admits it with `fedledger "
+            "member admit`, and join then"
+        )
+    return member
+
+
+def newest_age_key(connection: Connection) -> str:
+    """The public part of the newest of the member's age identities; the first is made if there is none.
+
+    Raises:
+        UsageError: If the identities cannot be read or written.
+    """
+    from ledger.cli.identities import add_identity
+
+    if os.path.lexists(connection.identity_file):
+        return str(connection.identities[-1].to_public())
+    return str(add_identity(connection.identity_file, connection.password).to_public())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ledger.cli.files import create
+from ledger.cli.files import create, make_folder
 from ledger.errors import UsageError
 from ledger.storage.folder import read_regular
 
@@ -69,18 +69,27 @@ def address_of(document: dict[str, Any], path: Path) -> str:
     return str(to_checksum_address("0x" + named.removeprefix("0x")))
 
 
-def unlock(path: Path, password_file: Path | None) -> LocalAccount:
+def unlock(path: Path, password: Callable[[], str]) -> LocalAccount:
     """The account whose key a keystore holds.
+
+    Args:
+        path: The keystore.
+        password: Gives its password; asked only if there is a keystore.
 
     Raises:
         UsageError: If there is no such keystore, or the password is not its own.
     """
+    return account_in(read_keystore(path), path, password())
+
+
+def account_in(document: dict[str, Any], path: Path, password: str) -> LocalAccount:
+    """The account whose key is in a keystore's document.
+
+    Raises:
+        UsageError: If the password is not its own, or it is damaged.
+    """
     from eth_account import Account
 
-    document = read_keystore(path)
-    password = given_password(path, password_file)
-    if password is None:
-        password = str(click.prompt(f"Password of {path}", hide_input=True, err=True))
     try:
         if _work(document) > MOST_WORK:
             raise ValueError("to open it takes more work than for any other")
@@ -104,13 +113,24 @@ def _work(document: dict[str, Any]) -> int:
     return int(parameters["n"]) * int(parameters["r"]) * int(parameters["p"])
 
 
-def new_password(path: Path, password_file: Path | None) -> str:
-    """A new keystore's password, asked for twice where it is asked for.
+def password_of(path: Path, password_file: Path | None) -> str:
+    """The password of a file that is encrypted, which is asked for where it is not given.
 
     Raises:
-        UsageError: If it is empty, or nobody is there to ask.
+        UsageError: As `given_password`.
     """
     password = given_password(path, password_file)
+    if password is None:
+        password = str(click.prompt(f"Password of {path}", hide_input=True, err=True))
+    return password
+
+
+def new_password(path: Path, password: str | None) -> str:
+    """A new file's password: the one given, else asked for twice.
+
+    Raises:
+        UsageError: If it is empty.
+    """
     if password is None:
         prompt = f"New password for {path}"
         password = str(click.prompt(prompt, hide_input=True, confirmation_prompt=True, default="", err=True))
@@ -126,16 +146,25 @@ def given_password(path: Path, password_file: Path | None) -> str | None:
         UsageError: If the file cannot be read, or there is no password and nobody to ask.
     """
     if password_file:
-        try:
-            return read_regular(password_file, MOST).decode("utf-8").removesuffix("\n")
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "it is not text in UTF-8"
-            raise UsageError(f"{password_file} holds no password to read ({why}): name another file") from None
+        return read_password(password_file)
     if (password := os.environ.get("FEDLEDGER_PASSWORD")) is not None:
         return password
     if not sys.stdin.isatty():
         raise UsageError(f"no password for {path}: give --password-file, or set FEDLEDGER_PASSWORD")
     return None
+
+
+def read_password(file: Path) -> str:
+    """The password in a file.
+
+    Raises:
+        UsageError: If the file cannot be read.
+    """
+    try:
+        return read_regular(file, MOST).decode("utf-8").removesuffix("\n")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise UsageError(f"{file} holds no password to read ({why}): name another file") from None
 
 
 def read_secret(file: Path | None) -> LocalAccount:
@@ -182,11 +211,7 @@ def write_keystore(path: Path, account: LocalAccount, password: Callable[[], str
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already: {instead}")
     document = Account.encrypt(account.key, password())
-    try:
-        for folder in reversed([path.parent, *path.parent.parents]):
-            folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path.parent} cannot be made ({error.strerror}): name a file in a folder of yours") from None
+    make_folder(path.parent)
     create(path, (json.dumps(document) + "\n").encode(), 0o600, instead)
 
 

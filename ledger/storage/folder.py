@@ -102,15 +102,20 @@ def shard(cid: Cid) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that appears under its name, in the place of what was there, only when all its bytes are on disk."""
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name, in the place of what was there, only when all its bytes are on disk.
+
+    Args:
+        path: The file.
+        mode: Who may read it; before it has its name, its owner alone.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ WITHIN = 120.0
 """Seconds in which something that must happen happens, on a slow machine."""
 
 EFFECTS = {
+    "identity added": "ledger.cli.identities:add_identity",
     "goal written": "ledger.aggregating:goal",
     "update kept in the outbox": "participant.outbox:Outbox.keep",
     "blob stored": "ledger.storage.ipfs:IpfsStore.copy",

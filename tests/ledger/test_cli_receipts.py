@@ -19,7 +19,7 @@ from ledger.facts import Role
 from ledger.receipts import read_receipts
 from tests.anvil import Anvil
 from tests.cli import AGE_KEY, PASSWORD, Cli
-from tests.ledger.test_cli import COMMANDS, OFF_CHAIN, SINGLE
+from tests.ledger.test_cli import COMMANDS, ON_CHAIN
 
 NEW = "0x" + "12" * 20
 SUSPEND = ("member", "suspend", "2")
@@ -29,7 +29,7 @@ def options(path: tuple[str, ...]) -> set[str]:
     return {one for parameter in COMMANDS[path].params for one in parameter.opts}
 
 
-READING = [path for path in SINGLE if {"--rpc", "--ledger"} <= options(path) and path[0] not in OFF_CHAIN]
+READING = [path for path in ON_CHAIN if {"--rpc", "--ledger"} <= options(path)]
 WRITING = [path for path in READING if "--keystore" in options(path)]
 
 
@@ -78,6 +78,7 @@ def test_every_command_that_writes_leaves_a_receipt_of_what_it_says_it_recorded(
     assert statuses(cli, "governor")[-1] == ("GenesisRecorded", "final")
     record("governor", "charter", "change", cli.file("two.md", "Two"))
     record("site 1", "join")
+    record("site 1", "key", "rotate")
     record("site 1", "charter", "accept")
     for name in ("site 2", "aggregator", "auditor"):
         record(name, "charter", "accept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,7 +17,14 @@ import pytest
 
 from ledger.aggregating import GOAL, finished, goal
 from ledger.cid import Cid
-from tests.cli import Cli, kinds
+from ledger.cli.identities import open_identities
+from tests.cli import PASSWORD, Cli, kinds
+from tests.e2e.running import Kill, Process
+from tests.terminal import on_a_terminal
+
+GOLDEN = Path(__file__).parent / "golden" / "age.key"
+NEWEST = "age1t9tecqxzlcf2vxdv0xa83dwvl2kac2kw89ctzktmzr3xa82pk99s6zgm53"
+"""The public key of the newest identity in it."""
 
 # ------------------------------------------------------------------------------------------------ join
 
@@ -25,12 +33,21 @@ def admit(cli: Cli, name: str) -> None:
     cli.ok("governor", "member", "admit", cli.address(name), "--name", name, "--role", "participant")
 
 
-def test_who_joins_accepts_the_charter_and_publishes_an_age_key_whose_secret_part_is_kept(cli: Cli) -> None:
+def bring(cli: Cli, name: str) -> list[pyrage.x25519.Identity]:
+    """Give a party two age identities in a file that is not encrypted, which is read at once."""
+    identities = [pyrage.x25519.Identity.generate() for _ in range(2)]
+    (cli.state / name).mkdir(parents=True, exist_ok=True)
+    (cli.state / name / "age.key").write_text("\n".join(map(str, identities)))
+    return identities
+
+
+def test_who_joins_accepts_the_charter_and_publishes_an_age_key_whose_identity_is_kept_encrypted(cli: Cli) -> None:
     admit(cli, "newcomer")
     assert kinds(cli.ok("newcomer", "join")) == ["CharterAccepted"]
     file = cli.state / "newcomer" / "age.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    comment, secret = file.read_text().splitlines()
+    assert file.read_bytes().startswith(b"age-encryption.org/v1\n")
+    _, comment, secret = pyrage.passphrase.decrypt(file.read_bytes(), PASSWORD.strip()).decode().splitlines()
     published = cli.look("member", "show", "5")
     assert published["accepted"] == 1
     assert published["age_key"] == str(pyrage.x25519.Identity.from_str(secret).to_public())
@@ -39,6 +56,7 @@ def test_who_joins_accepts_the_charter_and_publishes_an_age_key_whose_secret_par
 
 def test_who_has_joined_has_nothing_left_to_do_until_the_charter_changes(cli: Cli) -> None:
     admit(cli, "newcomer")
+    bring(cli, "newcomer")
     cli.ok("newcomer", "join")
     before = cli.anvil.web3.eth.block_number
     again = cli.run("newcomer", "join")
@@ -60,6 +78,7 @@ def test_who_is_not_admitted_is_told_what_to_send_to_whom(cli: Cli) -> None:
 
 def test_who_has_no_ether_signs_and_is_carried(cli: Cli) -> None:
     admit(cli, "poor")
+    bring(cli, "poor")
     signed = cli.ok("poor", "join", "--sign-only")
     cli.ok("governor", "charter", "relay", cli.file("acceptance.json", json.dumps(signed)))
     assert cli.look("member", "show", "5")["accepted"] == 1
@@ -71,9 +90,113 @@ def test_a_damaged_age_key_is_named_and_not_replaced(cli: Cli) -> None:
     file.parent.mkdir(parents=True)
     file.write_text("AGE-SECRET-KEY-1GARBAGE\n")
     said = cli.refused(2, "newcomer", "join")
-    assert said.startswith(f"{file} holds no age key")
+    assert said.startswith(f"{file} holds no age identity")
     assert "GARBAGE" not in said
     assert file.read_text() == "AGE-SECRET-KEY-1GARBAGE\n"
+
+
+def test_who_joins_publishes_the_newest_identity_in_the_file(cli: Cli) -> None:
+    admit(cli, "newcomer")
+    newest = bring(cli, "newcomer")[-1]
+    cli.ok("newcomer", "join")
+    assert cli.look("member", "show", "5")["age_key"] == str(newest.to_public())
+
+
+def test_keystore_and_identities_have_one_password_that_is_asked_for_once(cli: Cli, tmp_path: Path) -> None:
+    admit(cli, "newcomer")
+    shutil.copy(GOLDEN, Path(tmp_path, "age.key"))
+    given = {name: value for name, value in cli.variables("newcomer").items() if value}
+    del given["FEDLEDGER_PASSWORD_FILE"]
+    environment = given | {"FEDLEDGER_STATE": str(tmp_path)}
+    status, said = on_a_terminal(["join", "--yes"], [PASSWORD.strip()], environment)
+    assert status == 0, said
+    assert said.count("Password of ") == 1
+    assert cli.look("member", "show", "5")["age_key"] == NEWEST
+
+
+# --------------------------------------------------------------------------------------------- key rotate
+
+
+def identities(cli: Cli, name: str) -> list[str]:
+    """The public keys of a party's identities, the newest last."""
+    found = open_identities(cli.state / name / "age.key", PASSWORD.strip)
+    return [str(identity.to_public()) for identity in found]
+
+
+def published(cli: Cli, member: int = 1) -> str:
+    return str(cli.look("member", "show", str(member))["age_key"])
+
+
+def test_a_rotated_key_is_published_and_the_older_identities_stay(cli: Cli) -> None:
+    before = [str(one.to_public()) for one in bring(cli, "site 1")]
+    cli.ok("site 1", "join")
+    assert kinds(cli.ok("site 1", "key", "rotate")) == ["CharterAccepted"]
+    after = identities(cli, "site 1")
+    assert after == [*before, published(cli)]
+    assert (cli.state / "site 1" / "age.key").read_bytes().startswith(b"age-encryption.org/v1\n")
+
+
+@pytest.mark.parametrize("again", ["key rotate", "join"])
+def test_a_key_that_could_not_be_published_is_published_by_the_next_and_no_third_is_made(cli: Cli, again: str) -> None:
+    first = bring(cli, "site 1")[-1]
+    cli.ok("site 1", "join")
+    gone = cli.run("site 1", "key", "rotate", environment={"FEDLEDGER_STORE": str(cli.path("no blobs"))})
+    assert gone.exit_code == 3, gone.output
+    made = identities(cli, "site 1")
+    assert len(made) == 3
+    assert published(cli) == str(first.to_public())
+    assert kinds(cli.ok("site 1", *again.split())) == ["CharterAccepted"]
+    assert identities(cli, "site 1") == made
+    assert published(cli) == made[-1]
+
+
+def test_who_has_no_ether_signs_the_rotated_key_and_is_carried(cli: Cli) -> None:
+    bring(cli, "site 1")
+    cli.ok("site 1", "join")
+    signed = cli.ok("site 1", "key", "rotate", "--sign-only")
+    again = cli.run("site 1", "key", "rotate", "--sign-only")
+    assert json.loads(again.stdout)["age_key"] == signed["age_key"]
+    assert "is not published yet: no other is made" in again.stderr
+    cli.ok("governor", "charter", "relay", cli.file("acceptance.json", json.dumps(signed)))
+    assert identities(cli, "site 1")[-1] == published(cli)
+
+
+def test_who_rotates_is_told_what_becomes_of_a_round_that_is_open(cli: Cli) -> None:
+    bring(cli, "site 1")
+    said = cli.run("site 1", "key", "rotate").stderr
+    assert "No round is open: the next one that opens is the first with the new age key" in said
+    cli.open()
+    said = cli.run("site 1", "key", "rotate").stderr
+    assert "Round 1 is open, and keeps to the age key that was published before it opened" in said
+
+
+def test_who_never_joined_has_no_key_to_rotate(cli: Cli) -> None:
+    admit(cli, "newcomer")
+    assert "age.key: join first" in cli.refused(2, "newcomer", "key", "rotate")
+    assert not (cli.state / "newcomer" / "age.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("kill", "made"),
+    [
+        (Kill("before", "identity added"), 2),
+        (Kill("after", "identity added"), 3),
+        (Kill("before", "transaction sent"), 3),
+        (Kill("after", "transaction sent"), 3),
+    ],
+    ids=str,
+)
+def test_who_is_killed_while_rotating_loses_no_identity_and_joins_with_the_newest(
+    cli: Cli, tmp_path: Path, kill: Kill, made: int
+) -> None:
+    before = [str(one.to_public()) for one in bring(cli, "site 1")]
+    cli.ok("site 1", "join")
+    given = {name: value for name, value in cli.variables("site 1").items() if value}
+    assert Process("site 1", ["key", "rotate", "--yes"], given, tmp_path / "log", kill).wait() == -signal.SIGKILL
+    assert cli.run("site 1", "join").exit_code == 0
+    after = identities(cli, "site 1")
+    assert (after[:2], len(after)) == (before, made)
+    assert published(cli) == after[-1]
 
 
 # ------------------------------------------------------------------------------------- status and watch

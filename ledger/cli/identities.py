@@ -1,0 +1,183 @@
+"""A member's age identities: a file of X25519 secret keys as age-keygen writes it, encrypted with a passphrase by age.
+
+Any age tool opens it (``age -d age.key``); a file that is not encrypted is read, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyrage
+
+from ledger.cli.files import make_folder
+from ledger.cli.keystore import password_of
+from ledger.errors import UsageError
+from ledger.storage.folder import read_regular, replacing
+
+MOST = 1 << 20  # bytes of a file of identities; one has about 200
+MOST_WORK = 22
+"""2^22 rounds of scrypt, the most that age itself opens: half a minute."""
+LEAST_WORK = 18  # what age itself takes
+# pyrage measures the machine for 2 ms, and finds it much too slow where another process runs in that moment: then it
+# takes too little work where it encrypts, and refuses as too much what it would have taken itself a moment before.
+ENCRYPTING_TRIES, DECRYPTING_TRIES, PAUSE = 5, 50, 0.1
+
+_BEGINNING = b"age-encryption.org/"
+_SCRYPT = re.compile(rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} ([1-9][0-9]*)\n[A-Za-z0-9+/]{43}\n--- ")
+
+
+def read_identities(file: Path, password_file: Path | None) -> list[pyrage.x25519.Identity]:
+    """The identities in a file, the newest last; its password is the one given, or asked for, if it is encrypted.
+
+    Raises:
+        UsageError: If it cannot be read, its password is another one, or there is no identity in it.
+    """
+    return open_identities(file, lambda: password_of(file, password_file))
+
+
+def open_identities(file: Path, password: Callable[[], str]) -> list[pyrage.x25519.Identity]:
+    """The identities in a file, the newest last.
+
+    Args:
+        file: The file.
+        password: Gives its password; asked only if it is encrypted.
+
+    Raises:
+        UsageError: As `read_identities`.
+    """
+    return _parsed(_text(file, password), file)
+
+
+def add_identity(file: Path, password: str) -> pyrage.x25519.Identity:
+    """Make an identity, and add it to a file, which is made if need be and encrypted in any case.
+
+    What was in the file stays in it, and it has all or none of the new identity at every moment.
+
+    Args:
+        file: The file; folders above it are made for their owner alone.
+        password: The file's.
+
+    Raises:
+        UsageError: If the file there is none of identities, or cannot be written.
+    """
+    identity = pyrage.x25519.Identity.generate()
+    make_folder(file.parent)
+    with _alone(file):
+        before = ""
+        if os.path.lexists(file):
+            before = _text(file, lambda: password)
+            _parsed(before, file)
+        content = encrypted(before.rstrip() + "\n" * bool(before) + written(identity), password)
+        if len(content) > MOST:
+            raise UsageError(f"{file} is full: move it to where you keep it, and join again with a new one")
+        try:
+            with replacing(Path(os.path.realpath(file)), 0o600) as new:
+                new.write(content)
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written ({error.strerror}): make its folder yours") from None
+    return identity
+
+
+def written(identity: pyrage.x25519.Identity) -> str:
+    """An identity as it stands in a file, made now."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"# created: {now}\n# public key: {identity.to_public()}\n{identity}\n"
+
+
+def encrypted(content: bytes | str, password: str) -> bytes:
+    """An age file that a passphrase opens."""
+    plain = content.encode() if isinstance(content, str) else content
+    made: list[tuple[int, bytes]] = []
+    while len(made) < ENCRYPTING_TRIES and not (made and made[-1][0] >= LEAST_WORK):
+        sealed = pyrage.passphrase.encrypt(plain, password)
+        made.append((_work(sealed) or 0, sealed))
+    return max(made)[1]
+
+
+def decrypted(sealed: bytes, password: Callable[[], str], file: Path) -> bytes:
+    """What an age file has in it that a passphrase opens.
+
+    Args:
+        sealed: The file's bytes.
+        password: Gives the passphrase; asked only if it can be the right one.
+        file: Where they are from.
+
+    Raises:
+        UsageError: If it is no such file, damaged, would take more than `MOST_WORK`, or has another passphrase.
+    """
+    work = _work(sealed)
+    if work is None:
+        raise UsageError(f"{file} is not encrypted with a passphrase, or is damaged: restore it from a copy")
+    if work > MOST_WORK:
+        raise UsageError(
+            f"to open {file} takes more work (2^{work}) than any age tool asks for: restore it from a copy"
+        )
+    given = password()
+    for _ in range(DECRYPTING_TRIES):
+        try:
+            return bytes(pyrage.passphrase.decrypt(sealed, given))
+        except UnicodeEncodeError:
+            raise UsageError(f"the password for {file} is not text in UTF-8: give another one") from None
+        except pyrage.DecryptError as error:
+            if "Excessive work" in str(error):
+                time.sleep(PAUSE)
+            elif str(error) == "Decryption failed":
+                raise UsageError(f"the password does not open {file}: try another one") from None
+            else:
+                raise UsageError(f"{file} is damaged ({error}): restore it from a copy") from None
+    raise UsageError(
+        f"this machine is too slow for {file}, whose password takes 2^{work} rounds: open it on another one"
+    )
+
+
+def _work(sealed: bytes) -> int | None:
+    """The work of opening an age file, as the power of two; None if it has anything but one passphrase."""
+    found = _SCRYPT.match(sealed)
+    return int(found[1][:4]) if found else None
+
+
+def _text(file: Path, password: Callable[[], str]) -> str:
+    try:
+        raw = read_regular(file, MOST)
+    except OSError as error:
+        raise UsageError(f"{file} holds no age identity to read ({error.strerror}): restore it from a copy") from None
+    if raw.startswith(_BEGINNING):
+        raw = decrypted(raw, password, file)
+    try:
+        return raw.decode("utf-8")
+    except ValueError:
+        raise UsageError(f"{file} holds no age identity, and is no text in UTF-8: restore it from a copy") from None
+
+
+def _parsed(text: str, file: Path) -> list[pyrage.x25519.Identity]:
+    """The identities in a text; no message repeats a line of it."""
+    identities: list[pyrage.x25519.Identity] = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if line and not line.startswith("#"):
+            try:
+                identities.append(pyrage.x25519.Identity.from_str(line))
+            except pyrage.IdentityError:
+                raise UsageError(
+                    f"{file} holds no age identity (X25519) in line {number}: restore it from a copy"
+                ) from None
+    if not identities:
+        raise UsageError(f"{file} holds no age identity: restore it from a copy")
+    return identities
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Hold the lock of a file's folder, so that no two commands add to the file at once and one of them in vain."""
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
