@@ -105,7 +105,7 @@ class Aggregating:
         self._tell("opened", receipt, base=base)
 
     def _work_on(self, view: View, known: Round) -> None:
-        running = view.time <= known.opened.deadline and len(known.updates) < known.eligible
+        running = known.takes_more(view.time)
         if self._relay(view, known):
             return  # what was recorded just now is not in `view`, nor final
         if not running or self._plan(known).seal != "none":  # what is not sealed is published after the round's end

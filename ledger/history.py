@@ -108,6 +108,10 @@ class Round:
         """The round's number."""
         return self.opened.round
 
+    def takes_more(self, time: int) -> bool:
+        """Whether another update can be recorded, in a block of that time."""
+        return self.ended is None and time <= self.opened.deadline and len(self.updates) < self.eligible
+
     @property
     def attesters(self) -> Role:
         """The roles that may attest to its model."""

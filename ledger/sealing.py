@@ -22,6 +22,7 @@ from Crypto.Protocol.KDF import HKDF
 from ledger.age import read_age_secret, show_age_key, show_age_secret
 from ledger.cid import CHUNK
 from ledger.documents import canonical, parse
+from ledger.errors import UsageError
 from ledger.updates import Place
 
 if TYPE_CHECKING:
@@ -79,6 +80,29 @@ def seal(update: bytes, keys: Iterable[bytes]) -> Sealed:
     sink = io.BytesIO()
     key_blob = seal_into(io.BytesIO(update), sink, keys)
     return Sealed(sink.getvalue(), key_blob)
+
+
+def seal_for(known: Round, update: bytes, own: bytes) -> Sealed:
+    """Seal an update for the readers of its round, and for its own site.
+
+    Args:
+        known: The round.
+        update: The update's blob.
+        own: The site's age public key.
+
+    Raises:
+        UsageError: If the aggregator, or the site itself, could not open it.
+    """
+    to, opener = readers(known), known.opened.aggregator
+    if opener not in to:
+        raise UsageError(
+            f"member {opener}, who opened the round, has no age key that can be sealed to: ask for another"
+        )
+    if not is_usable(own):
+        raise UsageError(
+            "your age key is one that nothing can be sealed to: publish another with `fedledger key rotate`"
+        )
+    return seal(update, [*to.values(), own])
 
 
 def seal_into(source: BinaryIO, sink: BinaryIO, keys: Iterable[bytes]) -> bytes:

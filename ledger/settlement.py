@@ -147,8 +147,7 @@ class _Round:
         """Settle, and add updates `as_read` where that can be; or else each only after it was decoded."""
         sums = Sums(Layout(self.plan.tensors))
         as_read = as_read and self.plan.seal == "none"
-        rows: list[Row] = []
-        details: dict[int, str] = {}
+        rows, details = list[Row](), dict[int, str]()
         with _Batch(self, sums) as batch:
             for update in self.updates:
                 weight, excluded = min(update.weight, self.plan.weighting.cap), None
@@ -172,14 +171,8 @@ class _Round:
             cid = tree([node for node, _ in leaves])[-1].cid
             model = b"".join(chunk for _, chunk in leaves) if keep_model else None
         named = str(cid) if counted >= self.plan.quorum else None
-        manifest = Manifest(
-            settlement=self.plan.settlement,
-            **self.place.document(),
-            updates=rows,
-            counted=counted,
-            model=named,
-            annex=self.annex,
-        )
+        place = {"settlement": self.plan.settlement, **self.place.document()}
+        manifest = Manifest(**place, updates=rows, counted=counted, model=named, annex=self.annex)
         hashed = frozenset(update.update for update in self.updates if self._is_read(update))
         return Settlement(model, manifest, details, hashed)
 

@@ -24,13 +24,13 @@ from ledger.history import History, Member, Round
 from ledger.logs import Log
 from ledger.plan import Training
 from ledger.rules import Call, check
-from ledger.sealing import Identity, Sealed
+from ledger.sealing import Identity, Sealed, seal_for
 from ledger.storage import Store
 from ledger.storage.folder import replacing
 from ledger.updates import Place
 from participant.outbox import Answer, Outbox
 from participant.seeds import Seed
-from participant.site import make_update, read_plan, sealed_for
+from participant.site import make_update, read_plan
 from participant.task import TaskFailedError
 from participant.tensors import Tensors
 
@@ -164,7 +164,7 @@ class Answering:
 
     def _sealed(self, known: Round, member: Member, update: bytes) -> Sealed:
         if read_plan(known, self.store).seal != "none":
-            return sealed_for(known, update, member.age_key or bytes(32))
+            return seal_for(known, update, member.age_key or bytes(32))
         self.log.warn("THE PLAN HAS UPDATES UNSEALED: whoever finds ours can read it", round=known.number)
         return Sealed(update, None)
 
@@ -201,7 +201,7 @@ class Answering:
         elif answer.update != mine.update:
             self.log.warn("another process posted for this member", round=known.number, update=mine.update)
             self._passed.add(known.opening_head)
-        elif answer.key_blob is None and not _takes_no_more(view, known):
+        elif answer.key_blob is None and known.takes_more(view.time):
             self.log.waiting("posted; to be published once the round takes no other", round=known.number)
         else:
             self._publish(answer)
@@ -212,8 +212,3 @@ class Answering:
     def _done_with(self, known: Round) -> None:
         self._passed.add(known.opening_head)
         self._answered += 1
-
-
-def _takes_no_more(view: View, known: Round) -> bool:
-    """Whether nobody can post an update in the round any more."""
-    return known.ended is not None or view.time > known.opened.deadline or len(known.updates) >= known.eligible

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pyrage.x25519 import Identity
+
 from ledger.audit.evidence import write_atomically, write_folder
 from ledger.audit.observe import observe
 from ledger.chain.contract import LedgerContract
@@ -22,7 +24,11 @@ from participant.hospital import Hospital, total
 from participant.training import initial
 
 CHEATED_ROUND = 3
-FILES = {"artifact.json", "blobs", "code.hex", "entries.jsonl", "ledger.json", "summary.json", "transactions.jsonl"}
+IDENTITY = "auditor.key"
+FILES = {
+    *("artifact.json", "blobs", "code.hex", "entries.jsonl", "ledger.json", "summary.json", "transactions.jsonl"),
+    IDENTITY,
+}
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,13 @@ class Outcome:
     """What came of it.
 
     Attributes:
+        auditor: The auditor's age identity, which opens the updates.
         head: The ledger's head, as its members remember it (32 bytes).
         results: Round by round.
         baselines: See `baselines`.
     """
 
+    auditor: Identity
     head: bytes
     results: list[RoundResult]
     baselines: dict[str, float]
@@ -73,10 +81,13 @@ def run(demo: Demo, on_round: Callable[[RoundResult], None] = lambda _: None) ->
             sites, aggregator = cast(demo.cheat if number == cheated else None, federation.sites, federation.aggregator)
             results.append(federation.play(demo.order, sites, aggregator))
             on_round(results[-1])
-        outcome = Outcome(federation.contract.head(), results, baselines(demo.seed, demo.rounds))
+        outcome = Outcome(
+            federation.auditor_identity, federation.contract.head(), results, baselines(demo.seed, demo.rounds)
+        )
         evidence = observe(federation.contract, federation.store)
         shown = tamper(demo.cheat, federation.store, evidence.entries, cheated)
         write_folder(folder, replace(evidence, entries=tuple(shown)))
+        write_atomically(folder / IDENTITY, f"{federation.auditor_identity}\n".encode())
         write_atomically(folder / "summary.json", _summary(demo, federation.contract, outcome).encode())
     return outcome
 
@@ -105,7 +116,9 @@ def _is_ours(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}
-    return not names or (names == FILES and all(_is_cid(path.name) for path in (folder / "blobs").iterdir()))
+    return not names or (
+        names | {IDENTITY} == FILES and all(_is_cid(path.name) for path in (folder / "blobs").iterdir())
+    )
 
 
 def _is_cid(name: str) -> bool:

@@ -14,7 +14,7 @@ from ledger.entries import Genesis
 from ledger.errors import UsageError
 from ledger.history import Round
 from ledger.plan import MAX_PLAN_BYTES, Plan, Training
-from ledger.sealing import Sealed, public_key, readers, seal
+from ledger.sealing import public_key, seal_for
 from ledger.storage import Blobs, Store
 from ledger.updates import NO_WITNESS, Place, decode_model, decode_update, encode, update_header
 from participant.hospital import Hospital
@@ -55,25 +55,6 @@ def make_update(
     return update
 
 
-def sealed_for(known: Round, update: bytes, own: bytes) -> Sealed:
-    """Seal an update for the readers of its round, and for its own site.
-
-    Args:
-        known: The round.
-        update: The update's blob.
-        own: The site's age public key.
-
-    Raises:
-        UsageError: If the aggregator could not open it.
-    """
-    to = readers(known)
-    if known.opened.aggregator not in to:
-        raise UsageError(
-            f"member {known.opened.aggregator}, who opened the round, has no age key that an update could be sealed to"
-        )
-    return seal(update, [*to.values(), own])
-
-
 def read_plan(known: Round, blobs: Blobs) -> Plan:
     """A round's plan; raises what `make_update` does."""
     return Plan.decode(blobs.get(known.opened.plan, limit=MAX_PLAN_BYTES))
@@ -109,6 +90,6 @@ class Site:
         self._post(known, make_update(history.genesis, known, member.id, examples, train, self.store, witness))
 
     def _post(self, known: Round, update: bytes) -> None:
-        sealed = sealed_for(known, update, read_age_key(public_key(Identity.from_str(self.identity))))
+        sealed = seal_for(known, update, read_age_key(public_key(Identity.from_str(self.identity))))
         cid, key_blob = self.store.put(sealed.update), self.store.put(sealed.key_blob or b"")
         self.contract.post_update(self.account, known.number, cid, self.hospital.examples, key_blob.digest)

@@ -17,11 +17,12 @@ from ledger.age import show_age_key
 from ledger.chain.contract import LedgerContract
 from ledger.cid import Cid
 from ledger.cli import main
+from ledger.sealing import public_key
 from ledger.storage.folder import FolderStore
 from ledger.storage.location import open_store
 from ledger.updates import MODEL_HEADER, Place, encode, update_header
 from tests.anvil import Anvil
-from tests.world import PLAN, SCHEMA, tensors
+from tests.world import SCHEMA, SEALED, identity_of, tensors
 
 NOTHING: Mapping[str, str | None] = {}
 AGE_KEY = show_age_key(keccak(b"an age key"))
@@ -124,6 +125,14 @@ class Cli:
             after.copy(Cid.parse(path.name), before)
         self.store = store
 
+    def age_key(self, party: str) -> str:
+        """A party's age public key, whose secret part is in its state folder from then on, not encrypted."""
+        identity = identity_of(self.party(party))
+        path = self.state / party / "age.key"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{identity}\n")
+        return public_key(identity)
+
     # ------------------------------------------------------------------ steps
 
     def found(self) -> None:
@@ -133,11 +142,11 @@ class Cli:
         ]
         for name, role in PARTIES.items():
             self.ok("governor", "member", "admit", self.address(name), "--name", name, "--role", role)
-            self.ok(name, "charter", "accept", "--age-key", AGE_KEY)
+            self.ok(name, "charter", "accept", "--age-key", self.age_key(name))
         self.ok("governor", "round", "genesis", self.file("model", encode(MODEL_HEADER, SCHEMA, tensors(0))))
 
     def open(self, **changes: Any) -> int:
-        plan = json.dumps(json.loads(PLAN.model_copy(update=changes).encode()))
+        plan = json.dumps(json.loads(SEALED.model_copy(update=changes).encode()))
         number: int = self.ok("aggregator", "round", "open", self.file("plan.json", plan))["round"]
         return number
 

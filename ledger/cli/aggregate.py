@@ -64,7 +64,7 @@ def aggregate(
 
     follower, log = connection.follower, log_of(log_format)
     history, account = connection.history(), connection.account
-    aggregator = Aggregator(follower.contract, connection.blobs, account)
+    aggregator = Aggregator(follower.contract, connection.blobs, account, connection.own_identities)
     plans = _plans(connection, plan)
     member = history.member_by_account(account.address)
     if member is None or Role.AGGREGATOR not in history.accounts[member.account].roles:

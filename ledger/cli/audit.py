@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ledger.cli.options import ADDRESS, PATH, PLAIN_HTTP, STATE, STORE
+from ledger.cli.options import ADDRESS, FILE, PATH, PLAIN_HTTP, STATE, STORE, setting
 from ledger.cli.output import plain
 from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, read_source
 
@@ -45,6 +45,16 @@ _STYLES = {"verified": ("✓", "green"), "violated": ("✗", "red"), "incomplete
 @click.option("--recompile", is_flag=True, help="Compile the contract from its source, and compare the code.")
 @click.option("--rounds", metavar="3-7", help="Look at the blobs of these rounds only; say 3, 3-7 or 1,4-6.")
 @click.option("--sample", metavar="5%", help="Look at the blobs of this share of the rounds only, chosen by chance.")
+@click.option(
+    "--identity",
+    "identity_files",
+    type=FILE,
+    metavar="FILE",
+    multiple=True,
+    help="An age identity of yours, such as your age.key: it opens sealed updates, as far as these were sealed to it.",
+)
+@setting("password_file", help="A file with the identity's password, where it is encrypted; else it is asked for.")
+@click.option("--public", is_flag=True, help="Look only at what needs no key: sealed updates stay closed.")
 @click.option("--since", type=HEAD, metavar="0x…", help="Continue from an audit that passed, up to this head.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.option("--html", type=PATH, metavar="FILE", help="Write the report as one HTML page, too.")
@@ -62,6 +72,9 @@ def audit(
     recompile: bool,
     rounds: str | None,
     sample: str | None,
+    identity_files: tuple[Path, ...],
+    password_file: Path | None,
+    public: bool,
     since: bytes | None,
     as_json: bool,
     html: Path | None,
@@ -71,6 +84,10 @@ def audit(
     SOURCE is a bundle (a file from `fedledger export`), a folder that the demo left behind, or a node's address
     (http://…, with --ledger and --store). It is read, never changed. Every blob is hashed, and every round is settled
     again, so it takes about as long as reading all blobs once.
+
+    Updates are sealed, unless a plan says otherwise: --identity opens those that were sealed to you, or granted.
+    Without it, entries, manifests and the models' form are checked, and the models not computed again, which is
+    incomplete (3); say --public if that is all you want.
 
     That the history is complete rests on a head known from elsewhere: --head, --receipts, what this member remembers
     itself (--state), another node (--provider), or a block whose hash you trust (--block-hash). With none of these it
@@ -87,6 +104,7 @@ def audit(
     from ledger.audit.checks import audit as run
     from ledger.audit.evidence import write_atomically
     from ledger.audit.origin import Claims
+    from ledger.cli.identities import read_identities
     from ledger.errors import FedledgerError, UsageError
     from ledger.facts import Address
 
@@ -96,7 +114,10 @@ def audit(
         require_writable(html, "report")
         from ledger.audit.html import render
 
-    asked = Asked(_rounds(rounds), _share(sample), since)
+    if public and identity_files:
+        raise UsageError("--public leaves sealed updates closed, and --identity opens them: give one of the two")
+    identities = [one for file in identity_files for one in read_identities(file, password_file)]
+    asked = Asked(_rounds(rounds), _share(sample), since, public)
     claims = Claims(
         ledger=Address(ledger.lower()) if ledger else None,
         head=head,
@@ -115,7 +136,7 @@ def audit(
             report = unreadable(error)
         else:
             known = known_elsewhere(evidence, claims, providers, receipts, state, recompile)
-            report = run(evidence, known, asked, told)
+            report = run(evidence, known, asked, told, identities)
     document = report.document()
     if html is not None:
         write_atomically(html, render(document).encode())

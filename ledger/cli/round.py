@@ -83,6 +83,10 @@ def open_(connection: Connection, file: Path, base: int | None) -> None:
     number = history.latest_round + 1
     on = f"the model of round {base}" if base else "the genesis model"
     connection.confirm(f"Open round {number} on {on}, for {plan.window} seconds?")
+    if plan.seal == "none":
+        click.echo(
+            f'Warning: {file} has seal = "none": WHOEVER FINDS THE UPDATES OF THIS ROUND CAN READ THEM', err=True
+        )
     receipt = Aggregator(contract, connection.blobs, aggregator).open(plan, base)
     number = connection.history().latest_round
     recorded(connection, receipt, f"Round {number} is open: fedledger round post {number} UPDATE_FILE", round=number)
@@ -98,9 +102,16 @@ def settle(connection: Connection) -> None:
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
     from ledger.aggregator import Aggregator, propose
+    from ledger.facts import AbortReason, Address, RoundAborted
 
-    aggregator = Aggregator(connection.contract, connection.blobs, connection.account)
-    proposal = propose(connection.history(), connection.blobs)
+    history, sender = connection.history(), Address(connection.account.address.lower())
+    member, known = history.member_by_account(sender), history.open_round
+    if known is not None:
+        own_id = member.id if member else 0
+        connection.require(RoundAborted(known.number, own_id, AbortReason.QUORUM, known.opened.plan, sender))
+    own = connection.own_identities
+    aggregator = Aggregator(connection.contract, connection.blobs, connection.account, own)
+    proposal = propose(history, connection.blobs, (), own)
     manifest = proposal.settlement.manifest
     for member, why in proposal.settlement.details.items():
         click.echo(f"  the update of member {member} is excluded: {why}", err=connection.as_json)

@@ -12,7 +12,10 @@ from ledger.cli.options import FILE
 from ledger.cli.output import about, document, entries_of, recorded
 
 if TYPE_CHECKING:
-    from ledger.history import History, Round
+    from ledger.cid import Cid
+    from ledger.history import History, Member, Round
+    from ledger.plan import Plan
+    from ledger.sealing import Sealed
 
 
 @click.command()
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 @click.option("--sign-only", is_flag=True, help="Print the signed update, for another to relay: it needs no ether.")
 @connected(writes=True, store=True)
 def post(connection: Connection, number: int, file: Path, weight: int, sign_only: bool) -> None:
-    """Store the update in UPDATE_FILE and record its hash for round N.
+    """Store the update in UPDATE_FILE, sealed to the round's aggregators and auditors, and record its hash for round N.
 
-    What settlement would exclude is refused here: an update that is recorded is never replaced.
+    What settlement would exclude is refused here: an update that is recorded is never replaced. Where the plan has
+    updates unsealed, this one is not stored while the round takes others, which could be copies of it: say the same
+    again after that.
 
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
@@ -39,15 +44,28 @@ def post(connection: Connection, number: int, file: Path, weight: int, sign_only
         raise UsageError(f"{account.address} is no member's account: give the keystore of one")
     if known is None:
         raise UsageError(f"there is no round {number}: the newest is {history.latest_round}")
-    blob = _counted(connection, history, known, member.id, file, weight)
+    plan, blob = _counted(connection, history, known, member.id, file, weight)
+    mine, is_open = known.updates.get(member.id), known.takes_more(connection.now)
+    if plan.seal == "none" and mine is not None and mine.update == cid_of(blob):
+        if is_open:
+            raise UsageError(
+                f"round {number} still takes updates, which could be copies of {file}: store it after that"
+            )
+        _stored(connection, connection.blobs.put(blob))
+        return
+    sealed = _sealed(known, plan, member, blob)
     connection.confirm(f"Record {file} as the update of member {member.id} ({member.name}) in round {number}?")
-    update = cid_of(blob)
+    update, key_blob = cid_of(sealed.update), cid_of(sealed.key_blob).digest if sealed.key_blob else None
+    later = sealed.key_blob is None and len(known.updates) + 1 < known.eligible and not sign_only
+    blobs = [] if later else list(filter(None, (sealed.update, sealed.key_blob)))
     if sign_only:
-        connection.blobs.put(blob)
-        document(UpdateFile.sign(account, history, known, update, weight).model_dump(mode="json"))
+        for one in blobs:
+            connection.blobs.put(one)
+        document(UpdateFile.sign(account, history, known, update, weight, key_blob).model_dump(mode="json"))
     else:
-        receipt = contract.storing(connection.blobs, blob).post_update(account, number, update, weight)
-        recorded(connection, receipt, update=str(update))
+        receipt = contract.storing(connection.blobs, *blobs).post_update(account, number, update, weight, key_blob)
+        note = "Not stored yet: say the same again once the round takes no more updates." if later else ""
+        recorded(connection, receipt, note, update=str(update), stored=not later)
 
 
 @click.command()
@@ -100,8 +118,27 @@ def relay(connection: Connection, files: tuple[Path, ...]) -> None:
         click.echo(f"Skipped {file}: its member has an update in round {number} already", err=True)
 
 
-def _counted(connection: Connection, history: History, known: Round, member: int, file: Path, weight: int) -> bytes:
-    """The update in a file, after what settlement would say to it, before it is there for ever."""
+def _stored(connection: Connection, update: Cid) -> None:
+    if connection.as_json:
+        document({"recorded": [], "update": str(update), "stored": True})
+    else:
+        click.echo(f"Stored: {update}")
+
+
+def _sealed(known: Round, plan: Plan, member: Member, update: bytes) -> Sealed:
+    """The update as the plan wants it to be stored."""
+    from ledger.sealing import Sealed, seal_for
+
+    if plan.seal != "none":
+        return seal_for(known, update, member.age_key or bytes(32))
+    click.echo("Warning: the plan has updates unsealed: WHOEVER FINDS THIS UPDATE CAN READ IT", err=True)
+    return Sealed(update, None)
+
+
+def _counted(
+    connection: Connection, history: History, known: Round, member: int, file: Path, weight: int
+) -> tuple[Plan, bytes]:
+    """The plan and the update in a file, after what settlement would say to it, before it is there for ever."""
     from ledger.errors import InvalidBlobError, UsageError
     from ledger.plan import MAX_PLAN_BYTES, Plan
     from ledger.storage.folder import read_regular
@@ -114,4 +151,4 @@ def _counted(connection: Connection, history: History, known: Round, member: int
     except (InvalidBlobError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"settlement would exclude {file} ({why}): make it anew for this round") from None
-    return blob
+    return plan, blob

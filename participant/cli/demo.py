@@ -38,7 +38,7 @@ def demo(rounds: int, out: Path, seed: int, cheat: str | None) -> None:
     """
     try:
         from participant.cheats import Cheat
-        from participant.demo import Demo, run
+        from participant.demo import IDENTITY, Demo, run
     except ModuleNotFoundError as error:
         raise click.UsageError(f"the demo needs {error.name}: pip install 'fedledger[demo]'") from None
     from rich.progress import Progress
@@ -62,9 +62,10 @@ def demo(rounds: int, out: Path, seed: int, cheat: str | None) -> None:
     _table(outcome)
     click.echo(f"The audit of {out}, from its entries and blobs alone, and a head that the hospitals remember:")
     with progress() as told:
-        report = audit(read_folder(out), Claims(head=outcome.head), progress=told)
+        report = audit(read_folder(out), Claims(head=outcome.head), progress=told, identities=[outcome.auditor])
     show(report)
-    click.echo(f"Look into {out}, or check it again, in another process: fedledger audit {out}")
+    again = f"fedledger audit {out} --identity {out / IDENTITY}"
+    click.echo(f"Look into {out}, or check it again, in another process, as its auditor: {again}")
     raise click.exceptions.Exit(report.verdict.exit_status)
 
 

@@ -30,7 +30,8 @@ def participate(
 ) -> None:
     r"""Answer every round, until stopped: train on the records, store the update, post its hash.
 
-    What leaves the site is the update alone, by the plan and within the limits of the charter that was accepted.
+    What leaves the site is the update alone, sealed to the round's aggregators and auditors unless the plan says
+    otherwise, by the plan and within the limits of the charter that was accepted.
     Started again after it died, the same command goes on: no update is posted twice, and none is lost.
 
     \b
@@ -55,8 +56,9 @@ def participate(
     if member is None:
         raise UsageError(f"{account.address} is no member's account: have the governor admit it, then `fedledger join`")
     trainer = Trainer(load_task(task), data)
+    own = connection.identities
     connection.confirm(f"Answer rounds of {follower.contract.address} as member {member.id} ({member.name})?")
     with alone(follower.memory.folder, "participate"), until_stopped(log):
         follower.adopt(member.id)
         log.info("participating", ledger=follower.contract.address, member=member.id, examples=trainer.examples)
-        repeat(Answering(follower, connection.blobs, account, trainer, log, once, handover).step, log, poll)
+        repeat(Answering(follower, connection.blobs, account, trainer, log, once, handover, own).step, log, poll)

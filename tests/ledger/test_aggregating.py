@@ -37,10 +37,10 @@ class Work:
         self.world = World(folder, 2, anvil)
         self.handed = folder / "handed over"
         self.handed.mkdir()
-        self.said = io.StringIO()
+        self.said, self.plan = io.StringIO(), OPEN_PLAN
         follower = Follower(self.world.contract, StateFolder(folder / "state"), finality)
         self.loop = Aggregating(
-            follower, self.world.aggregator, lambda *_: OPEN_PLAN, 1, Log(stream=self.said), self.handed, patience
+            follower, self.world.aggregator, lambda *_: self.plan, 1, Log(stream=self.said), self.handed, patience
         )
 
     @property
@@ -50,7 +50,7 @@ class Work:
     def hand_over(self, member: int, blob: bytes, name: str = "") -> Cid:
         """A member stores an update, and leaves it signed for the aggregator to relay."""
         cid, history = self.world.store.put(blob), self.world.contract.history()
-        signed = UpdateFile.sign(self.world.participants[member - 1], history, self.round, cid, 10)
+        signed = UpdateFile.sign(self.world.participants[member - 1], history, self.round, cid, 10, None)
         (self.handed / f"{name or member}.json").write_text(json.dumps(signed.model_dump(mode="json")))
         return cid
 
@@ -162,17 +162,22 @@ def test_a_signed_update_whose_blob_never_comes_keeps_no_other_one_of_its_member
 def test_an_update_that_was_here_and_cannot_be_read_any_more_is_no_claim_to_make_at_once(
     work: Work, relayed: bool
 ) -> None:
+    work.plan = OPEN_PLAN.model_copy(update={"seal": "none" if relayed else "age"})
     work.loop.step()
     blob = work.update(1)
-    update = work.hand_over(1, blob) if relayed else work.world.post(1, blob)
+    sealed = work.world.seal(1, blob)
+    update = work.hand_over(1, blob) if relayed else work.world.post_sealed(1, sealed)
     work.loop.step()
     work.loop.step()
     work.store_away(update)
-    work.world.post(2, work.update(2))
+    if relayed:
+        work.world.post(2, work.update(2))
+    else:
+        work.world.post_sealed(2, work.world.seal(2, work.update(2)))
     with pytest.raises(UnavailableError, match="cannot be read any more"):
         work.loop.step()
     assert work.round.ended is None
-    work.world.store.put(blob)
+    work.world.store.put(blob if relayed else sealed.update)
     work.loop.step()
     assert work.counted == {1, 2}
 

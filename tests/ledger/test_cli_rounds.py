@@ -12,7 +12,7 @@ from ledger.plan import Plan
 from ledger.plan_file import update_bytes
 from ledger.storage.folder import FolderStore
 from tests.cli import Cli, kinds
-from tests.world import CHARTER_2, PLAN, SCHEMA
+from tests.world import CHARTER_2, PLAN, SCHEMA, identity_of
 
 
 def post(cli: Cli, member: int, number: int = 1) -> None:
@@ -23,7 +23,8 @@ def test_a_round_from_opening_to_release(cli: Cli) -> None:
     number = cli.open()
     told = cli.ok("site 1", "round", "post", "1", cli.update(1), "--weight", "10")
     assert kinds(told) == ["UpdateRecorded"]
-    assert told["update"] == str(cid_of(Path(cli.update(1)).read_bytes()))
+    assert told["update"] == cli.look("round", "show", "1")["updates"][0]["update"]
+    assert told["stored"] is True
     post(cli, 2)
     settled = cli.ok("aggregator", "round", "settle")
     assert (kinds(settled), settled["counted"]) == (["RoundSettled"], 2)
@@ -222,7 +223,7 @@ def test_a_settlement_without_a_quorum_aborts_the_round_and_says_why(cli: Cli) -
     cli.open()
     for member in (1, 2):
         post(cli, member)
-    cli.path("blobs").joinpath(str(cid_of(Path(cli.update(2)).read_bytes()))).unlink()
+    cli.path("blobs").joinpath(cli.look("round", "show", "1")["updates"][1]["update"]).unlink()
     result = cli.run("aggregator", "round", "settle")
     assert result.exit_code == 0
     assert "the update of member 2 is excluded: claimed by the aggregator" in result.stdout
@@ -262,7 +263,8 @@ def test_an_audit_that_finds_something_wrong_is_recorded_as_a_rejection_and_ends
     for member in (1, 2):
         post(cli, member)
     contract, store = LedgerContract.attach(cli.anvil.web3, cli.ledger), FolderStore(cli.path("blobs"))
-    manifest = store.put(propose(contract.history(), store).settlement.manifest.encode())
+    own = [identity_of(cli.party("aggregator"))]
+    manifest = store.put(propose(contract.history(), store, (), own).settlement.manifest.encode())
     genesis = cid_of(cli.path("model").read_bytes())
     contract.settle(cli.party("aggregator"), 1, contract.head(), genesis, manifest, 2)
     result = cli.run("auditor", "attest", "1")

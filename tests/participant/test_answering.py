@@ -11,19 +11,22 @@ import pytest
 
 from ledger.aggregator import terms
 from ledger.chain.contract import LedgerContract
-from ledger.cid import Cid
-from ledger.errors import UnavailableError, UsageError
+from ledger.cid import RAW, Cid
+from ledger.errors import BlobMissingError, UnavailableError, UsageError
+from ledger.facts import UpdateRecorded
 from ledger.following import Follower
 from ledger.history import Round
 from ledger.logs import Log
 from ledger.plan import Training
 from ledger.receipts import StateFolder
+from ledger.sealing import open_key, open_update
 from ledger.storage.folder import FolderStore
-from ledger.updates import Array, Place
-from participant.answering import Answering, seed_of
+from ledger.updates import Array, Place, decode
+from participant.answering import Answering
 from participant.outbox import ANSWER, Outbox
+from participant.seeds import Seed
 from tests.cli import Cli
-from tests.world import PLAN
+from tests.world import PLAN, identity_of
 
 
 class Trainer:
@@ -32,10 +35,11 @@ class Trainer:
     examples = 10
 
     def __init__(self, fails: Exception | None = None) -> None:
-        self.trained, self._fails = 0, fails
+        self.trained, self.seeds, self._fails = 0, list[int](), fails
 
     def train(self, base: Mapping[str, Array], training: Training, seed: int) -> dict[str, Any]:
         self.trained += 1
+        self.seeds.append(seed)
         if self._fails:
             raise self._fails
         return {name: array + array.dtype.type(1) for name, array in base.items()}
@@ -49,9 +53,9 @@ class SiteAtWork:
         memory = StateFolder.of(cli.state / "site 1", contract.genesis.chain_id, cli.ledger)
         self.stream, self.trainer, self.store = io.StringIO(), trainer, FolderStore(Path(cli.store))
         follower = Follower(contract, memory, finality)
-        self.answering = Answering(
-            follower, self.store, cli.party("site 1"), trainer, Log(stream=self.stream), once=once
-        )
+        own = [identity_of(cli.party("site 1"))]
+        log = Log(stream=self.stream)
+        self.answering = Answering(follower, self.store, cli.party("site 1"), trainer, log, once=once, identities=own)
         self._cli = cli
 
     def steps(self, count: int = 3) -> list[bool]:
@@ -113,7 +117,7 @@ def test_what_was_trained_is_posted_by_the_next_process_with_the_same_bytes(cli:
     cli.open()
     known, member = site.round, 1
     place = Place.of(site.answering.follower.contract.genesis, known.opened)
-    kept = site.answering.outbox.keep(place, member, b"as if it had been trained before", 10)
+    kept = site.answering.outbox.keep(place, member, 10, b"as if it had been trained before", b"its key blob")
     site.steps()
     assert site.trainer.trained == 0
     assert site.round.updates[1].update == kept.update
@@ -180,7 +184,7 @@ def test_a_plan_that_is_not_to_be_had_is_waited_for(cli: Cli, site: SiteAtWork) 
 def test_a_round_that_another_process_answered_is_left_alone(cli: Cli, site: SiteAtWork) -> None:
     cli.open()
     place = Place.of(site.answering.follower.contract.genesis, site.round.opened)
-    site.answering.outbox.keep(place, 1, b"mine", 10)
+    site.answering.outbox.keep(place, 1, 10, b"mine", b"its key blob")
     cli.ok("site 1", "round", "post", "1", cli.update(1), "--weight", "10")
     site.steps()
     assert site.trainer.trained == 0
@@ -202,10 +206,62 @@ def test_who_is_no_member_is_told_what_to_do(cli: Cli, site: SiteAtWork) -> None
         site.answering.step()
 
 
-def test_training_draws_on_round_and_member_alone() -> None:
-    seeds = {seed_of(round_, member) for round_ in range(1, 30) for member in range(1, 30)}
-    assert len(seeds) == 29 * 29
-    assert all(0 <= seed < 1 << 63 for seed in seeds)
+def read_by(cli: Cli, party: str, update: UpdateRecorded) -> bytes | None:
+    """What a party makes of a sealed update."""
+    store = FolderStore(Path(cli.store))
+    key = open_key(store.get(Cid(update.key_blob or b"", RAW)), [identity_of(cli.party(party))])
+    return open_update(store.get(update.update), key) if key else None
+
+
+def test_an_update_is_sealed_to_aggregators_auditors_and_its_own_site(cli: Cli, site: SiteAtWork) -> None:
+    cli.open()
+    site.steps()
+    update = site.round.updates[1]
+    found = {party: read_by(cli, party, update) for party in ("site 1", "aggregator", "auditor", "site 2")}
+    assert found.pop("site 2") is None
+    [blob] = set(found.values())
+    assert blob is not None
+    seed = Seed.of(str(identity_of(cli.party("site 1"))), site.round)
+    assert decode(blob).header["witness"] == seed.witness
+    assert site.trainer.seeds == [seed.number]
+
+
+def test_without_an_age_key_no_update_is_made(cli: Cli, site: SiteAtWork) -> None:
+    cli.open()
+    site.answering.identities = ()
+    site.steps()
+    assert site.trainer.trained == 0
+    assert site.said.count("there is no age key here for training to draw its randomness from") == 1
+
+
+def test_no_update_is_made_for_an_aggregator_that_nothing_can_be_sealed_to(cli: Cli, site: SiteAtWork) -> None:
+    contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
+    contract.accept(cli.party("aggregator"), contract.genesis.charter, b"\x01" + bytes(31))
+    cli.open()
+    site.steps()
+    assert not site.round.updates
+    assert "has no age key that can be sealed to" in site.said
+
+
+def test_an_unsealed_update_is_published_only_when_no_other_can_be_posted(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(seal="none")
+    site.steps()
+    update = site.round.updates[1].update
+    assert "THE PLAN HAS UPDATES UNSEALED" in site.said
+    with pytest.raises(BlobMissingError):
+        site.store.get(update)
+    cli.ok("site 2", "round", "post", "1", cli.update(2), "--weight", "10")
+    site.steps()
+    assert decode(site.store.get(update)).header["member"] == 1
+    cli.ok("aggregator", "round", "settle")
+
+
+def test_an_unsealed_update_is_published_after_the_deadline(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(seal="none")
+    site.steps()
+    cli.anvil.pass_time(PLAN.window + 1)
+    site.steps()
+    assert site.store.get(site.round.updates[1].update)
 
 
 # --------------------------------------------------------------------------------------------- outbox
@@ -216,13 +272,13 @@ PLACE = Place(1, "0x" + "11" * 20, 3, Cid(b"p" * 32, 0x55), Cid(b"b" * 32, 0x55)
 
 def test_what_is_kept_is_found_for_its_place_and_member_alone(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox")
-    kept = outbox.keep(PLACE, 1, b"update", 7)
+    kept = outbox.keep(PLACE, 1, 7, b"update", b"key blob")
     again = Outbox(tmp_path / "outbox")
     assert again.get(PLACE, 1) == kept
-    assert again.blobs.get(kept.update) == b"update"
+    assert [again.blobs.get(cid) for cid in kept.blobs] == [b"update", b"key blob"]
     assert again.get(PLACE, 2) is None
     assert again.get(Place(**{**vars(PLACE), "round": 4}), 1) is None
-    again.keep(PLACE, 1, b"another", 7)
+    again.keep(PLACE, 1, 7, b"another", None)
     assert len(list((tmp_path / "outbox").iterdir())) == 2, "one answer, and its blob"
     again.clear()
     assert again.get(PLACE, 1) is None
@@ -232,7 +288,7 @@ def test_what_is_kept_is_found_for_its_place_and_member_alone(tmp_path: Path) ->
 @pytest.mark.parametrize("damage", [b"", b"{", b"{}", b'{"place": 1, "member": 1}', b"[]", b"\xff"])
 def test_a_damaged_answer_is_named(tmp_path: Path, damage: bytes) -> None:
     outbox = Outbox(tmp_path)
-    outbox.keep(PLACE, 1, b"update", 7)
+    outbox.keep(PLACE, 1, 7, b"update", None)
     (tmp_path / ANSWER).write_bytes(damage)
     if damage == b'{"place": 1, "member": 1}':
         assert outbox.get(PLACE, 1) is None, "it is for another place"

@@ -23,7 +23,7 @@ from participant.answering import Answering
 from participant.task import Task, hook
 from participant.tensors import Tensors
 from tests.anvil import Anvil
-from tests.world import CHARTER_2, PLAN, World, tensors
+from tests.world import CHARTER_2, PLAN, World, identity_of, tensors
 
 
 class Adds:
@@ -58,7 +58,12 @@ class Site:
             LedgerContract.attach(anvil.web3, self.world.contract.address), StateFolder(folder / "state"), "2"
         )
         self.loop = Answering(
-            follower, self.world.store, self.world.participants[0], Adds(), Log(stream=self.said), handover=None
+            follower,
+            self.world.store,
+            self.world.participants[0],
+            Adds(),
+            Log(stream=self.said),
+            identities=[identity_of(self.world.participants[0])],
         )
 
     @property
