@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ledger.chain.contract import LedgerContract
     from ledger.chain.sending import Sending
-    from ledger.facts import Fact
     from ledger.following import Follower, View
     from ledger.history import History
     from ledger.receipts import StateFolder
@@ -175,17 +174,6 @@ class Connection:
         if not os.path.lexists(self.identity_file):
             raise UsageError(f"there is no {self.identity_file}: join first, or restore it (fedledger key restore)")
         return open_identities(self.identity_file, lambda: self.password)
-
-    def require(self, fact: Fact) -> None:
-        """Ask the ledger's rules whether this account could record a fact now, before the work of making it.
-
-        Raises:
-            Refused: If not, by the name and in the words of the contract's refusal.
-        """
-        from ledger.rules import Call, check
-
-        history = self.history()
-        check(history, fact, self.now, Call(self.account.address, history.head))
 
     @property
     def own_identities(self) -> list[pyrage.x25519.Identity]:

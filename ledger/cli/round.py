@@ -102,16 +102,10 @@ def settle(connection: Connection) -> None:
     Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 node or blob cannot be had.
     """
     from ledger.aggregator import Aggregator, propose
-    from ledger.facts import AbortReason, Address, RoundAborted
 
-    history, sender = connection.history(), Address(connection.account.address.lower())
-    member, known = history.member_by_account(sender), history.open_round
-    if known is not None:
-        own_id = member.id if member else 0
-        connection.require(RoundAborted(known.number, own_id, AbortReason.QUORUM, known.opened.plan, sender))
     own = connection.own_identities
     aggregator = Aggregator(connection.contract, connection.blobs, connection.account, own)
-    proposal = propose(history, connection.blobs, (), own)
+    proposal = propose(connection.history(), connection.blobs, (), own)
     manifest = proposal.settlement.manifest
     for member, why in proposal.settlement.details.items():
         click.echo(f"  the update of member {member} is excluded: {why}", err=connection.as_json)

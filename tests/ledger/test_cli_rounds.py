@@ -216,7 +216,8 @@ def test_a_round_is_settled_by_an_aggregator_and_not_before_its_end(cli: Cli) ->
     post(cli, 1)
     assert "round 1 still takes updates (its deadline: in " in cli.refused(1, "aggregator", "round", "settle")
     post(cli, 2)
-    assert "member 1 is no aggregator here" in cli.refused(1, "site 1", "round", "settle")
+    assert "sealed to keys of which none is here" in cli.refused(2, "site 1", "round", "settle")
+    assert "member 4 is no aggregator here" in cli.refused(1, "auditor", "round", "settle")
 
 
 def test_a_settlement_without_a_quorum_aborts_the_round_and_says_why(cli: Cli) -> None:
@@ -303,7 +304,9 @@ def test_who_may_not_attest_or_attests_to_nothing_is_told_so(cli: Cli) -> None:
     for member in (1, 2):
         post(cli, member)
     cli.ok("aggregator", "round", "settle")
-    assert "member 1 is no auditor here" in cli.refused(1, "site 1", "attest", "1")
+    assert "member 3 is no auditor here" in cli.refused(1, "aggregator", "attest", "1")
+    told = cli.run("site 1", "attest", "1")
+    assert (told.exit_code, "sealed: without a key that opens its updates" in told.stdout) == (3, True)
 
 
 def test_a_mirror_names_what_is_too_large_for_it_and_takes_the_rest(cli: Cli) -> None:

@@ -23,7 +23,7 @@ from participant.answering import Answering
 from participant.task import Task, hook
 from participant.tensors import Tensors
 from tests.anvil import Anvil
-from tests.world import CHARTER_2, PLAN, World, identity_of, tensors
+from tests.world import CHARTER_2, SEALED, World, identity_of, tensors
 
 
 class Adds:
@@ -83,7 +83,7 @@ def test_the_limits_are_those_of_the_charter_under_which_the_round_opened(site: 
     world.contract.change_charter(world.governor, charter)
     for member in (*world.participants, world.aggregator.account, world.auditor):
         world.contract.accept(member, charter, keccak(member.address.encode()))
-    world.aggregator.open(PLAN.model_copy(update={"quorum": 1}))
+    world.aggregator.open(SEALED.model_copy(update={"quorum": 1}))
     world.contract.change_charter(world.governor, world.store.put(b"# Charter, version 3: no limits\n"))
     site.anvil.mine(2)
     site.loop.step()
@@ -92,7 +92,7 @@ def test_the_limits_are_those_of_the_charter_under_which_the_round_opened(site: 
 
 
 def test_a_round_whose_end_is_taken_back_with_its_block_is_answered(site: Site) -> None:
-    site.world.aggregator.open(PLAN)
+    site.world.aggregator.open(SEALED)
     site.anvil.mine(2)
     contract = site.world.contract
     contract.abort(site.world.aggregator.account, 1, contract.head(), AbortReason.CANCELLED)
@@ -104,7 +104,7 @@ def test_a_round_whose_end_is_taken_back_with_its_block_is_answered(site: Site) 
 
 
 def test_an_update_that_another_process_posted_and_that_is_taken_back_is_posted_by_this_one(site: Site) -> None:
-    site.world.aggregator.open(PLAN)
+    site.world.aggregator.open(SEALED)
     site.anvil.mine(2)
     site.world.post(1, site.world.update(1, tensors(5)))
     site.loop.step()
@@ -115,7 +115,7 @@ def test_an_update_that_another_process_posted_and_that_is_taken_back_is_posted_
 
 
 def test_an_update_that_is_taken_back_with_its_block_is_posted_again_until_it_is_final(site: Site) -> None:
-    site.world.aggregator.open(PLAN)
+    site.world.aggregator.open(SEALED)
     site.anvil.mine(2)
     site.loop.step()
     first = site.round.updates[1]
@@ -138,7 +138,7 @@ def test_a_log_says_where_a_task_fails_and_not_what_it_quotes_of_records(site: S
 
     task = Fails()
     site.loop.trainer = Failing()
-    site.world.aggregator.open(PLAN)
+    site.world.aggregator.open(SEALED)
     site.anvil.mine(2)
     site.loop.step()
     said = site.said.getvalue()
@@ -149,7 +149,7 @@ def test_a_log_says_where_a_task_fails_and_not_what_it_quotes_of_records(site: S
 def test_what_a_killed_process_left_half_written_goes_with_the_next_update(site: Site) -> None:
     site.loop.outbox.blobs.put(b"")
     (site.loop.outbox.blobs.folder / ".killed.part").write_bytes(bytes(1000))
-    site.world.aggregator.open(PLAN)
+    site.world.aggregator.open(SEALED)
     site.anvil.mine(2)
     site.loop.step()
     assert len(list(site.loop.outbox.blobs.folder.iterdir())) == 2, "an answer, and its blob"
