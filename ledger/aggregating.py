@@ -18,6 +18,7 @@ from ledger.aggregator import Aggregator, propose
 from ledger.chain.signed_files import UpdateFile
 from ledger.chain.signing import SignedUpdate
 from ledger.cid import RAW, Cid
+from ledger.erasing import Erasing
 from ledger.errors import FedledgerError, UnavailableError
 from ledger.facts import RoundSettled, UpdateRecorded
 from ledger.fetching import Fetching
@@ -70,6 +71,10 @@ class Aggregating:
     def _blobs(self) -> Fetching:
         return Fetching(self.aggregator.store, self.log)
 
+    @cached_property
+    def _erasing(self) -> Erasing:
+        return Erasing(self.aggregator.store, self.log)
+
     def step(self) -> bool:
         """Do what is due; returns whether the last round has ended for good."""
         try:
@@ -82,6 +87,7 @@ class Aggregating:
         view = self.follower.look()
         for lost in view.displaced:
             self.log.warn("an entry of ours is not on the chain any more", entry=type(lost.entry.fact).__name__)
+        self._erasing.follow(view)
         history = view.history
         if (known := history.open_round) is not None:
             self._work_on(view, known)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ledger.audit.places import references
 from ledger.cid import Cid
+from ledger.erasing import Erasing
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
 from ledger.following import Follower
 from ledger.logs import Log
@@ -34,14 +35,18 @@ class Mirroring:
     missing: list[Cid] = field(default_factory=list, init=False)
     altered: list[Cid] = field(default_factory=list, init=False)
 
+    def __post_init__(self) -> None:
+        self._erasing = Erasing(self.store, self.log)
+
     def step(self) -> bool:
-        """Pin what is not here yet; never done."""
+        """Pin what is not here yet, and give up what is recorded as erased; never done."""
         view = self.follower.look()
-        erased = {one.digest for known in view.history.rounds.values() for one in known.erasures}
+        self._erasing.follow(view)
         named = [view.history.genesis.charter, *(cid for entry, _ in view.entries for cid, _ in references(entry.fact))]
         self.missing, self.altered = [], []
+        self.pinned -= self._erasing.done
         for cid in dict.fromkeys(named):
-            if cid in self.pinned or cid.digest in erased:
+            if cid in self.pinned or cid in self._erasing.done:
                 continue
             try:
                 self.store.pin(cid, self.limit)

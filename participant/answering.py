@@ -17,6 +17,7 @@ from eth_account.signers.local import LocalAccount
 
 from ledger.chain.signed_files import UpdateFile
 from ledger.charter import MAX_CHARTER_BYTES, limits_of
+from ledger.erasing import Erasing
 from ledger.errors import BlobTooLargeError, InvalidBlobError, Refused, UsageError
 from ledger.facts import Address, UpdateRecorded
 from ledger.following import Follower, View
@@ -78,6 +79,10 @@ class Answering:
         """What is ready for the open round."""
         return Outbox(self.follower.memory.folder / "outbox")
 
+    @cached_property
+    def _erasing(self) -> Erasing:
+        return Erasing(self.store, self.log)
+
     def step(self) -> bool:
         """Do what is due; returns whether that is all that was asked for.
 
@@ -87,6 +92,7 @@ class Answering:
         view = self.follower.look()
         for lost in view.displaced:
             self.log.warn("an entry of ours is not on the chain any more", entry=type(lost.entry.fact).__name__)
+        self._erasing.follow(view)
         history = view.history
         newest, member = history.rounds.get(history.latest_round), history.member_by_account(self.account.address)
         if member is None:

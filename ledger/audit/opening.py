@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from ledger.age import show_age_key
 from ledger.audit.places import unread
 from ledger.cid import RAW, Cid
-from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError
+from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, InvalidBlobError
 from ledger.facts import UpdateRecorded
 from ledger.history import History, Round
+from ledger.manifest import Manifest, max_manifest_bytes
 from ledger.sealing import (
     MAX_KEY_BLOB_BYTES,
     Identity,
     Masked,
+    mask,
     open_key,
     open_update,
     public_key,
@@ -88,6 +90,47 @@ def opening(
         found.hashed.add(Cid(update.key_blob, RAW))
         found.keys[member] = unmask(candidates[-1], key_blob)
     return found
+
+
+def handed_on(
+    history: History, rounds: Sequence[Round], store: Blobs, identities: Sequence[Identity]
+) -> dict[int, Masked]:
+    """What some identities can hand on to others, by round: from annexes and grants, or else from key blobs.
+
+    Raises:
+        UnavailableError: If a manifest cannot be had.
+    """
+    grants, _ = granted(history, store, identities)
+    found: dict[int, Masked] = {}
+    for known in rounds:
+        masked: dict[int, bytes] = {}
+        for one in grants.get(known.number, []):
+            masked |= one
+        for member, update in known.updates.items():
+            if update.key_blob is None:
+                continue
+            try:
+                key_blob = _key_blob(store, update)
+            except (BlobMissingError, BlobMismatchedError):
+                continue  # erased, or lost: there is nothing to hand on
+            if (key := open_key(key_blob, identities)) is not None:
+                masked[member] = mask(key, key_blob)
+        masked |= _annex(history, known, store, identities)
+        if masked:
+            found[known.number] = masked
+    return found
+
+
+def _annex(history: History, known: Round, store: Blobs, identities: Sequence[Identity]) -> Masked:
+    """What a round's annex holds, if it opens."""
+    if known.ended is None or known.ended.manifest is None:
+        return {}
+    blob = store.get(known.ended.manifest, max_manifest_bytes(len(known.updates), len(known.readers)))
+    try:
+        annex = Manifest.decode(blob).annex
+        return (annex and read_annex(annex, Place.of(history.genesis, known.opened), identities)) or {}
+    except (InvalidBlobError, ValueError):
+        return {}  # the audit says so
 
 
 def granted(

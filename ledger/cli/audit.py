@@ -117,7 +117,7 @@ def audit(
     if public and identity_files:
         raise UsageError("--public leaves sealed updates closed, and --identity opens them: give one of the two")
     identities = [one for file in identity_files for one in read_identities(file, password_file)]
-    asked = Asked(_rounds(rounds), _share(sample), since, public)
+    asked = Asked(chosen_rounds(rounds), _share(sample), since, public)
     claims = Claims(
         ledger=Address(ledger.lower()) if ledger else None,
         head=head,
@@ -191,7 +191,12 @@ def progress() -> Iterator[Progress]:
         yield told
 
 
-def _rounds(text: str | None) -> set[int] | None:
+def chosen_rounds(text: str | None) -> set[int] | None:
+    """The rounds that ``--rounds`` names; None where it is not given.
+
+    Raises:
+        UsageError: If it names none.
+    """
     from ledger.errors import UsageError
 
     if text is None:

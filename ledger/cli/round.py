@@ -140,37 +140,6 @@ def abort(connection: Connection, number: int, reason: str) -> None:
     recorded(connection, contract.abort(account, number, history.head, AbortReason[reason.upper()]))
 
 
-@round_.command()
-@click.argument("number", metavar="N", type=NUMBER)
-@click.argument("blob", metavar="DIGEST_OR_CID")
-@click.option("--member", metavar="ID", type=click.IntRange(1), required=True, help="The member whose update it is.")
-@click.option(
-    "--reason", type=click.Choice(["request", "withdrawal", "mistake"]), required=True, help="Why it is to go."
-)
-@connected(writes=True)
-def erase(connection: Connection, number: int, blob: str, member: int, reason: str) -> None:
-    """Record that a blob of a member's update in round N is to be erased; the hash stays, and deleting is up to you.
-
-    Exit status: 0 done; 1 the ledger refuses; 2 wrong use; 3 the node cannot be reached.
-    """
-    from ledger.errors import UsageError
-    from ledger.facts import ErasureReason
-
-    contract, account, digest = connection.contract, connection.account, _digest(blob)
-    update = known_round(connection.history(), number).updates.get(member)
-    if update is None or digest not in (update.update.digest, update.key_blob):
-        raise UsageError(
-            f"{blob} is no blob of member {member}'s update in round {number}: see `fedledger round show {number}`"
-        )
-    connection.confirm(f"Record that {blob} is to be erased, by {reason}?")
-    note = (
-        f"Now delete it wherever you keep it, such as in the folder of blobs: {update.update}"
-        if digest == update.update.digest
-        else ""
-    )
-    recorded(connection, contract.erase(account, number, member, digest, ErasureReason[reason.upper()]), note)
-
-
 def _model(connection: Connection, history: History, base: int) -> bytes:
     """The model of a round, 0 being the genesis model, on which the next round is to build."""
     from ledger.errors import UsageError
@@ -197,17 +166,3 @@ def within_limits(connection: Connection, charter: Cid, plan: Plan, file: Path) 
         raise UnavailableError(f"whether {file} is within them: {error}; the governor puts another in force") from None
     if exceeded:
         raise UsageError(f"{file} is outside of the charter's limits ({'; '.join(exceeded)}): change the plan")
-
-
-def _digest(text: str) -> bytes:
-    import re
-
-    from ledger.cid import Cid
-    from ledger.errors import UsageError
-
-    if re.fullmatch("0x[0-9a-f]{64}", text):
-        return bytes.fromhex(text[2:])
-    try:
-        return Cid.parse(text).digest
-    except ValueError:
-        raise UsageError(f"{text!r} is no blob: give its CID, or 0x and its digest in 64 hex digits") from None

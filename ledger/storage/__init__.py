@@ -103,6 +103,13 @@ class Store(Blobs, Protocol):
             UnavailableError: If this store cannot keep it, or cannot be reached.
         """
 
+    def remove(self, cid: Cid) -> None:
+        """Destroy a blob here; where it is not here, nothing.
+
+        Raises:
+            UnavailableError: If that cannot be done, or this store cannot be reached.
+        """
+
 
 def require_at_most(limit: int | None, size: int, cid: Cid) -> None:
     """Whether a blob that says to have `size` bytes may be taken; raises `BlobTooLargeError` if not."""

@@ -57,6 +57,16 @@ class FolderStore:
         with self.open(cid) as blob:
             return read(blob, cid, limit)
 
+    def remove(self, cid: Cid) -> None:
+        """See `Store.remove`."""
+        try:
+            for path in (self.folder / str(cid), self.folder / shard(cid) / str(cid)):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UnavailableError(
+                f"the folder {self.folder} cannot give up the blob {cid} ({error.strerror}): make it a folder of yours"
+            ) from None
+
     def verify(self, cid: Cid) -> None:
         """See `Blobs.verify`."""
         with self.open(cid) as blob:

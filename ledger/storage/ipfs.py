@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
 
-from ledger.cid import Bytes, Cid, cid_of
+from ledger.cid import RAW, Bytes, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.storage import Blobs, chunks_of, require_at_most
 from ledger.storage.block_tree import MAX_BLOCK, TreeBlob
@@ -91,6 +91,14 @@ class IpfsStore:
         if not self._is_pinned(cid):
             self._rpc.call("pin/add", str(cid), seconds=self._deadline.of(blob.size), recursive="true")
             self._check_pin(cid)
+
+    def remove(self, cid: Cid) -> None:
+        """See `Store.remove`: unpinned, and the block deleted; of several blocks, only with the next collection."""
+        seconds = self._deadline.seconds
+        if self._is_pinned(cid):
+            self._rpc.call("pin/rm", str(cid), seconds=seconds, recursive="true")
+        if cid.codec == RAW:
+            self._rpc.call("block/rm", str(cid), seconds=seconds, force="true")
 
     @contextmanager
     def open(self, cid: Cid) -> Iterator[TreeBlob]:
