@@ -115,7 +115,7 @@ def restore(
         raise UsageError(f"{keystore} is there already: name another file with --keystore")
     given = password()
     account = account_in(backup.keystore, keystore, given)
-    sealed = encrypted("".join(map(written, identities)), given)
+    sealed = encrypted("".join(map(written, identities)), given) if identities else b""
     make_folder(keystore.parent)
     make_folder(identity_file.parent)
     if not there:

@@ -1,4 +1,4 @@
-"""A member's age identities: a file of X25519 secret keys as age-keygen writes it, encrypted with a passphrase by age.
+"""A member's age identities: a file of X25519 secret keys as age-keygen writes it, encrypted with a password by age.
 
 Any age tool opens it (``age -d age.key``); a file that is not encrypted is read, too.
 """
@@ -92,7 +92,7 @@ def written(identity: pyrage.x25519.Identity) -> str:
 
 
 def encrypted(content: bytes | str, password: str) -> bytes:
-    """An age file that a passphrase opens."""
+    """An age file that a password opens."""
     plain = content.encode() if isinstance(content, str) else content
     made: list[tuple[int, bytes]] = []
     while len(made) < ENCRYPTING_TRIES and not (made and made[-1][0] >= LEAST_WORK):
@@ -102,19 +102,19 @@ def encrypted(content: bytes | str, password: str) -> bytes:
 
 
 def decrypted(sealed: bytes, password: Callable[[], str], file: Path) -> bytes:
-    """What an age file has in it that a passphrase opens.
+    """What an age file has in it that a password opens.
 
     Args:
         sealed: The file's bytes.
-        password: Gives the passphrase; asked only if it can be the right one.
+        password: Gives the password; asked only if it can be the right one.
         file: Where they are from.
 
     Raises:
-        UsageError: If it is no such file, damaged, would take more than `MOST_WORK`, or has another passphrase.
+        UsageError: If it is no such file, damaged, would take more than `MOST_WORK`, or has another password.
     """
     work = _work(sealed)
     if work is None:
-        raise UsageError(f"{file} is not encrypted with a passphrase, or is damaged: restore it from a copy")
+        raise UsageError(f"{file} is not encrypted with a password, or is damaged: restore it from a copy")
     if work > MOST_WORK:
         raise UsageError(
             f"to open {file} takes more work (2^{work}) than any age tool asks for: restore it from a copy"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyrage
 import pytest
 
 import participant
@@ -25,6 +26,7 @@ from tests.anvil import Anvil
 from tests.bad import ENDLESS, FOLDER, HUGE, LOOP, PIPE, Bad, Content, Scene, answering, taken_port, tree
 from tests.cli import AGE_KEY, PASSWORD
 from tests.ledger.test_cli import SINGLE
+from tests.ledger.test_identities import GOLDEN
 from tests.world import PLAN, SCHEMA, tensors
 
 TYPO = "0x15c603B7eaA8eE1a272a69C4af3462F926de777E"
@@ -78,6 +80,7 @@ def padded(blob: bytes) -> bytes:
     return (size + 8).to_bytes(8, "little") + blob[8 : 8 + size] + b" " * 8 + blob[8 + size :]
 
 
+SEALED, BACKUP = GOLDEN.read_bytes(), (GOLDEN.parent / "backup.age").read_bytes()
 IN_FORCE = "# Charter\nWe agree.\n"  # stored already: blobs go before the transaction that a node refuses to the poor
 MODEL = encode(MODEL_HEADER, SCHEMA, tensors(0))
 EXAMPLE = (Path(participant.__file__).parent / "example.py").read_text(encoding="utf-8")
@@ -263,16 +266,65 @@ MEMBERS = [
     Bad("withdraw by who is not the governor", "governor withdraw", 1, "is not the governor", party="auditor"),
     Bad("join without being admitted", "join", 2, "is not admitted yet", party="stranger"),
     Bad("join with an age key that is none", "join --age-key age1xyz", 2, "--age-key", party=SITE),
-    Bad("join with a damaged age key", "join", 2, "age.key holds no age key", {"{mine}/age.key": "AGE-SECRET-KEY-1X"},
+    Bad("join with a damaged age key", "join", 2, "age.key holds no age identity",
+        {"{mine}/age.key": "AGE-SECRET-KEY-1X"}, party=SITE),
+    Bad("join with a binary age key", "join", 2, "age.key holds no age identity", {"{mine}/age.key": b"\xff\x00"},
         party=SITE),
-    Bad("join with a binary age key", "join", 2, "age.key holds no age key", {"{mine}/age.key": b"\xff\x00"},
+    Bad("join with an age key that is a folder", "join", 2, "age.key holds no age identity", {"{mine}/age.key": FOLDER},
         party=SITE),
-    Bad("join with an age key that is a folder", "join", 2, "age.key holds no age key", {"{mine}/age.key": FOLDER},
+    Bad("join with an age key that is a pipe", "join", 2, "age.key holds no age identity", {"{mine}/age.key": PIPE},
         party=SITE),
-    Bad("join with an age key that is a pipe", "join", 2, "age.key holds no age key", {"{mine}/age.key": PIPE},
+    Bad("join with an age key that leads to itself", "join", 2, "age.key holds no age identity",
+        {"{mine}/age.key": LOOP}, party=SITE),
+    Bad("join with an age key of another password", "join", 2, "age.key: try another", {"{mine}/age.key": BACKUP},
         party=SITE),
-    Bad("join with an age key that leads to itself", "join", 2, "age.key holds no age key", {"{mine}/age.key": LOOP},
+    Bad("join with an age key cut short", "join", 2, "age.key is damaged", {"{mine}/age.key": SEALED[:-1]},
         party=SITE),
+    Bad("join with an age key that takes endless work", "join", 2, "takes more work (2^63)",
+        {"{mine}/age.key": SEALED.replace(b" 4\n", b" 63\n")}, party=SITE),
+    Bad("join with an age key that is sealed to another", "join", 2, "is not encrypted with a password",
+        {"{mine}/age.key": pyrage.encrypt(b"", [pyrage.x25519.Identity.generate().to_public()])}, party=SITE),
+    Bad("rotate a key without being admitted", "key rotate", 2, "is not admitted yet", party="stranger"),
+    Bad("rotate a key that is not there", "key rotate", 2, "age.key: join first", party=SITE),
+    Bad("rotate a damaged age key", "key rotate", 2, "age.key holds no age identity",
+        {"{mine}/age.key": "AGE-SECRET-KEY-1X"}, party=SITE),
+    Bad("rotate a huge age key", "key rotate", 2, "age.key holds no age identity", {"{mine}/age.key": HUGE},
+        party=SITE),
+    Bad("rotate without a store", "key rotate", 3, "is not to be had", {"{mine}/age.key": SEALED}, party=SITE,
+        environment=variables(store="none")),
+]
+
+BACKUPS = [
+    Bad("a backup over a file", "key backup -o b --backup-password-file p", 2, "b is there already",
+        {"b": "", "p": "hunter2"}),
+    Bad("a backup where nothing can be written", "key backup -o none/b --backup-password-file p", 2,
+        "cannot be written", {"p": "hunter2"}),
+    Bad("a backup with an empty password", "key backup -o b --backup-password-file p", 2,
+        "an empty password does not protect", {"p": ""}),
+    Bad("a backup with a password in a pipe", "key backup -o b --backup-password-file p", 2,
+        "p holds no password to read", {"p": PIPE}),
+    Bad("a backup without a password", "key backup -o b", 2, "give --backup-password-file"),
+    Bad("a backup of no keystore", "key backup -o b --keystore k --backup-password-file p", 2, "k is no keystore",
+        {"k": "{}", "p": "hunter2"}),
+    Bad("a backup with another password of the keystore", "key backup -o b --password-file p", 2,
+        "the password does not open", {"p": "hunter2"}),
+    Bad("a backup of a damaged age key", "key backup -o b --backup-password-file p", 2, "holds no age identity",
+        {"{mine}/age.key": "AGE-SECRET-KEY-1X", "p": "hunter2"}),
+    Bad("restore no file", "key restore b", 2, "'b' does not exist"),
+    Bad("restore a pipe", "key restore b", 2, "is a pipe or a device", {"b": PIPE}),
+    Bad("restore something huge", "key restore b --backup-password-file p", 2, "cannot be read as a backup",
+        {"b": HUGE, "p": "hunter2"}),
+    Bad("restore with another password", "key restore b --backup-password-file p", 2, "the password does not open b",
+        {"b": BACKUP, "p": "hunter2"}),
+    Bad("restore with nobody to ask", "key restore b", 2, "give --backup-password-file", {"b": BACKUP}),
+    Bad("restore what is no backup", "key restore b --backup-password-file p", 2, "b opens, and is no backup",
+        {"b": SEALED, "p": PASSWORD}),
+    Bad("restore over a keystore", "key restore b --backup-password-file p", 2, "governor.json is there already",
+        {"b": BACKUP, "p": "battery staple"}),
+    Bad("restore over an age key", "key restore b --keystore k --backup-password-file p", 2,
+        "age.key is there already", {"b": BACKUP, "p": "battery staple", "{mine}/age.key": SEALED}),
+    Bad("restore a keystore of another password", "key restore b --keystore k --password-file p "
+        "--backup-password-file p", 2, "the password does not open k", {"b": BACKUP, "p": "battery staple"}),
 ]
 
 CHARTERS = [
@@ -593,7 +645,7 @@ LOOPS = [
 ]
 
 # fmt: on
-TABLE = [*NODE, *CONFIG, *KEYS, *MEMBERS, *CHARTERS, *STORES, *ROUNDS, *RECEIPTS, *AUDITS, *TASKS, *LOOPS]
+TABLE = [*NODE, *CONFIG, *KEYS, *BACKUPS, *MEMBERS, *CHARTERS, *STORES, *ROUNDS, *RECEIPTS, *AUDITS, *TASKS, *LOOPS]
 
 
 @pytest.fixture(scope="module")
@@ -678,7 +730,7 @@ def test_files_with_secrets_are_their_owners_alone_whatever_the_umask(scene: Sce
     assert (made.exit_code, joined.exit_code) == (0, 0), made.output + joined.output
     files = [Path("here/key.json"), mine / "age.key"]
     assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
-    assert "AGE-SECRET-KEY" in (mine / "age.key").read_text()
+    assert (mine / "age.key").read_bytes().startswith(b"age-encryption.org/v1\n")
     assert "AGE-SECRET-KEY" not in joined.output
     assert PASSWORD.strip() not in made.output + joined.output
 

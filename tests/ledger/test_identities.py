@@ -100,7 +100,7 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "too large": (SECRETS[0] + "\n" * MOST, "more than 1,048,576 bytes"),
     "one sealed to a key": (
         pyrage.encrypt(SECRETS[0].encode(), [pyrage.x25519.Identity.generate().to_public()]),
-        "is not encrypted with a passphrase, or is damaged",
+        "is not encrypted with a password, or is damaged",
     ),
     "one of a later version": (SEALED.replace(b"/v1", b"/v2"), "or is damaged"),
     "one cut in its head": (SEALED[:60], "or is damaged"),
@@ -114,7 +114,7 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "one with too much work": (working(str(MOST_WORK + 1)), "takes more work (2^23) than"),
     "one with endless work": (working("63"), "takes more work (2^63) than"),
     "one with a number of work without end": (working("9" * 10_000), "takes more work"),
-    "one with two passphrases": (
+    "one with two passwords": (
         re.sub(rb"(-> scrypt \S+ )4(\n.*\n)", rb"\g<1>4\g<2>\g<1>24\g<2>", SEALED),
         "or is damaged",
     ),
