@@ -100,7 +100,7 @@ class Answering:
             )
         if history.accounts[self.account.address.lower()].accepted < history.charter_version:
             self.log.stuck(
-                "the charter in force is not accepted by this member: no round that it opens is answered",
+                "this member has not accepted the charter in force: no round that opens before it does is answered",
                 version=history.charter_version,
                 charter=history.charter,
                 do="`fedledger join` shows it, and asks",
@@ -120,10 +120,9 @@ class Answering:
                 if known.opening_head == self._without_consent:
                     self.log.warn("the round is over, without our update", round=number, why=_NO_CONSENT)
                 self._passed.add(known.opening_head)
-        elif (refused := self._barred(view, known, member)) is not None:
-            if refused.name == "CharterNotAccepted":
-                return  # `step` has said what to do, and it can be done while the round is open
-            why = f"{refused}; {_NO_CONSENT}" if known.opening_head == self._without_consent else refused
+        elif (why := self._barred(view, known, member)) is not None:
+            if known.opening_head == self._without_consent:
+                why = f"{why}; {_NO_CONSENT}"
             self.log.warn("this round takes no update of ours", round=number, why=why)
             self._passed.add(known.opening_head)
         elif not view.opened_for_good(known):
@@ -132,7 +131,7 @@ class Answering:
             self.store.copy(answer.update, self.outbox.blobs)
             self._post(view.history, known, answer)
 
-    def _barred(self, view: View, known: Round, member: Member) -> Refused | None:
+    def _barred(self, view: View, known: Round, member: Member) -> str | None:
         """Why the ledger would not take an update now."""
         fact = UpdateRecorded(
             known.number, member.id, known.opened.plan, None, self.trainer.examples, Address(self.account.address)
@@ -140,7 +139,7 @@ class Answering:
         try:
             check(view.history, fact, view.time, Call(self.account.address))
         except Refused as refused:
-            return refused
+            return str(refused)
         return None
 
     def _consented(self, view: View, known: Round, member: Member) -> bool:

@@ -134,9 +134,7 @@ class PolicyFile:
         """
         digest, policy = hashlib.sha256(source).hexdigest(), self.read()
         if policy is not None and policy.refused_task(digest):
-            raise UsageError(
-                f"the policy {self.path} does not have {digest} among its tasks: read it, and add it there"
-            )
+            raise UsageError(f"{self.path} does not have {digest} among its tasks: read the task, and add it there")
         return digest
 
 
