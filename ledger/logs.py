@@ -35,9 +35,16 @@ class Log:
 
     def waiting(self, event: str, **fields: object) -> None:
         """What is waited for: said once, not at every look, until something happens."""
+        self._once("info", event, fields)
+
+    def stuck(self, event: str, **fields: object) -> None:
+        """What is waited for and takes a person to change: a warning, said as often as `waiting`."""
+        self._once("warning", event, fields)
+
+    def _once(self, level: str, event: str, fields: dict[str, object]) -> None:
         if (said := f"{event}{fields}") not in self._waiting:
             self._waiting.add(said)
-            self._write("info", event, fields)
+            self._write(level, event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         now = datetime.now(UTC)

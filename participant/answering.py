@@ -23,17 +23,20 @@ from ledger.facts import Address, UpdateRecorded
 from ledger.following import Follower, View
 from ledger.history import History, Member, Round
 from ledger.logs import Log
-from ledger.plan import Training
+from ledger.plan import Plan, Training
 from ledger.rules import Call, check
 from ledger.sealing import Identity, Sealed, seal_for
 from ledger.storage import Store
 from ledger.storage.folder import replacing
 from ledger.updates import Place
+from participant.consent import Consent
 from participant.outbox import Answer, Outbox
 from participant.seeds import Seed
 from participant.site import make_update, read_plan
 from participant.task import TaskFailedError
 from participant.tensors import Tensors
+
+_NO_CONSENT = "this site's policy or people had not agreed to it in time"
 
 
 class Trains(Protocol):
@@ -59,6 +62,7 @@ class Answering:
         log: Told what happens.
         once: Whether it is done once one round is answered for good.
         handover: Where signed updates are left for somebody with ether to relay; None to post them.
+        consent: The site's policy and a person's yes to plans; None to train by every plan within the charter.
     """
 
     follower: Follower
@@ -68,11 +72,16 @@ class Answering:
     log: Log
     once: bool = False
     handover: Path | None = None
+    consent: Consent | None = None
     identities: Sequence[Identity] = ()
     """Its own age identities, the newest last: its training's randomness comes from it."""
     _passed: set[bytes] = field(default_factory=set, init=False)
     """The openings of rounds that this process can do nothing for, or has done all for."""
     _answered: int = field(default=0, init=False)
+    _plan: tuple[bytes, Plan] | None = field(default=None, init=False)
+    """The plan that `consent` was asked about last, and the opening of its round."""
+    _without_consent: bytes = field(default=b"", init=False)
+    """The opening of the round for which something was missing at the last look."""
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -99,6 +108,13 @@ class Answering:
             raise UsageError(
                 f"{self.account.address} is no member's account: have the governor admit it, then `fedledger join`"
             )
+        if history.accounts[self.account.address.lower()].accepted < history.charter_version:
+            self.log.stuck(
+                "this member has not accepted the charter in force: no round that opens before it does is answered",
+                version=history.charter_version,
+                charter=history.charter,
+                do="`fedledger join` shows it, and asks",
+            )
         if newest is not None and newest.opening_head not in self._passed:
             self._answer(view, newest, member)
         if history.open_round is None:
@@ -111,13 +127,17 @@ class Answering:
             self._recorded(view, known, member, mine)
         elif known.ended is not None:
             if view.is_final:  # else the block with its end may be taken back, and the round go on
+                if known.opening_head == self._without_consent:
+                    self.log.warn("the round is over, without our update", round=number, why=_NO_CONSENT)
                 self._passed.add(known.opening_head)
         elif (why := self._barred(view, known, member)) is not None:
+            if known.opening_head == self._without_consent:
+                why = f"{why}; {_NO_CONSENT}"
             self.log.warn("this round takes no update of ours", round=number, why=why)
             self._passed.add(known.opening_head)
         elif not view.opened_for_good(known):
             self.log.waiting("waiting for the round's opening to be final", round=number)
-        elif (answer := self._ready(view, known, member)) is not None:
+        elif self._consented(view, known, member) and (answer := self._ready(view, known, member)) is not None:
             if answer.key_blob is not None or self.handover is not None:
                 self._publish(answer)  # else others could copy it while the round takes updates
             self._post(view.history, known, answer)
@@ -138,6 +158,24 @@ class Answering:
             return str(refused)
         return None
 
+    def _consented(self, view: View, known: Round, member: Member) -> bool:
+        """Whether policy and people of this site agree to the round; what is missing is looked for at every step."""
+        if self.consent is None:
+            return True
+        try:
+            if self._plan is None or self._plan[0] != known.opening_head:
+                self._require_within_limits(view, known)
+                self._plan = known.opening_head, read_plan(known, self.store)
+        except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
+            self._cannot(known, error)
+            return False
+        given = self.consent.given(view, known, member, self._plan[1], self.store)
+        self._without_consent = b"" if given else known.opening_head
+        if given is False:
+            self.log.info("passed, as a person here said no to its plan", round=known.number)
+            self._passed.add(known.opening_head)
+        return bool(given)
+
     def _ready(self, view: View, known: Round, member: Member) -> Answer | None:
         """The update for this round, made now if need be; None if none can be made."""
         genesis = view.history.genesis
@@ -155,9 +193,7 @@ class Answering:
             update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store, seed.witness)
             sealed = self._sealed(known, member, update)
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
-            why = error.place if isinstance(error, TaskFailedError) else error
-            self.log.warn("no update can be made for this round", round=known.number, why=why)
-            self._passed.add(known.opening_head)
+            self._cannot(known, error)
             return None
         return self.outbox.keep(place, member.id, self.trainer.examples, sealed.update, sealed.key_blob)
 
@@ -173,6 +209,11 @@ class Answering:
             return seal_for(known, update, member.age_key or bytes(32))
         self.log.warn("THE PLAN HAS UPDATES UNSEALED: whoever finds ours can read it", round=known.number)
         return Sealed(update, None)
+
+    def _cannot(self, known: Round, error: Exception) -> None:
+        why = error.place if isinstance(error, TaskFailedError) else error
+        self.log.warn("no update can be made for this round", round=known.number, why=why)
+        self._passed.add(known.opening_head)
 
     def _require_within_limits(self, view: View, known: Round) -> None:
         """A site trains by no plan that is outside of the round's charter, which it has accepted."""

@@ -10,6 +10,7 @@ from time import perf_counter
 from ledger.errors import UsageError
 from ledger.plan import Plan, Training
 from ledger.plan_file import read_plan, update_bytes
+from participant.policy import PolicyFile
 from participant.task import Task, hook
 from participant.tensors import difference
 from participant.trainer import Trainer, genesis
@@ -45,13 +46,14 @@ class Checked:
     notes: list[str]
 
 
-def check(task: Task, data: Path, plan_file: Path | None) -> Checked:
+def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFile | None = None) -> Checked:
     """Load the data, compare the model with the plan, and train one step on the first batch.
 
     Args:
         task: The task.
         data: What ``--data`` names.
         plan_file: The plan for its rounds; None to train as `WITHOUT_A_PLAN`.
+        policy_file: The site's own, within which the plan has to be.
 
     Raises:
         UsageError: If a site could not answer a round with it.
@@ -62,6 +64,10 @@ def check(task: Task, data: Path, plan_file: Path | None) -> Checked:
     if plan_file is not None:
         plan = read_plan(plan_file, lambda: genesis(task, SEED))
         _fits(trainer, size, plan, plan_file)
+        if policy_file and (policy := policy_file.read()) and (refused := policy.refused_plan(plan)):
+            raise UsageError(
+                f"{plan_file} is not within the policy {policy_file.path} ({'; '.join(refused)}): change one of them"
+            )
         training = plan.training
     batch, once = training.batch_size, training.model_copy(update={"epochs": 1})
     start = trainer.initial(SEED)

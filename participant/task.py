@@ -107,18 +107,31 @@ class Task(ABC):
         return {"loss": total / examples}
 
 
-def load_task(path: Path) -> Task:
-    """The one task that a file defines; this runs the file.
+def read_task(path: Path) -> bytes:
+    """A task's file, which is not run.
 
     Raises:
-        UsageError: If there is none, or what the file does fails; with the file and, where there is one, the line.
+        UsageError: If it cannot be read.
     """
     try:
-        source = read_regular(path, MAX_TASK_BYTES)
+        return read_regular(path, MAX_TASK_BYTES)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read ({error.strerror}): name your task's file, or write one with `fedledger task new`"
         ) from None
+
+
+def load_task(path: Path, source: bytes | None = None) -> Task:
+    """The one task that a file defines; this runs the file.
+
+    Args:
+        path: The file.
+        source: What was read of it; None to read it.
+
+    Raises:
+        UsageError: If there is none, or what the file does fails; with the file and, where there is one, the line.
+    """
+    source = read_task(path) if source is None else source
     try:
         tree = ast.parse(source, str(path))
         code = compile(tree, str(path), "exec", dont_inherit=True)

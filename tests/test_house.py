@@ -96,6 +96,7 @@ def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
 @pytest.mark.parametrize(
     "layer",
     [
+        "agreement",
         "audit",
         "aggregator",
         "aggregating",

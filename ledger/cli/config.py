@@ -20,6 +20,8 @@ from ledger.errors import UsageError
 from ledger.storage.folder import read_regular
 
 FILE_NAME = "fedledger.toml"
+POLICY_NAME = "policy.toml"
+"""A site's own policy, beside its config file."""
 ROLES = ("participant", "aggregator", "auditor", "governor")
 _MOST = 1 << 20  # bytes
 _TEXT = (str,)
@@ -35,10 +37,11 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "state": _TEXT,
     "finality": (str, int),
     "max_fee": (int, Decimal),
+    "policy": _TEXT,
 }
 KEYS = tuple(_KEYS)
 """All keys, in the order in which `fedledger init` writes them."""
-PATHS = {"store", "keystore", "password_file", "state"}
+PATHS = {"store", "keystore", "password_file", "state", "policy"}
 _WORDS = {str: "text in quotes", int: "a whole number", Decimal: "a number", bool: "true or false"}
 _SECRET = re.compile("passw|passphrase|private|secret|mnemonic|seed|token", re.IGNORECASE)
 

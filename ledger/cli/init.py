@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ledger.cli.config import FILE_NAME, KEYS, PATHS, ROLES, Config, is_url, parse
+from ledger.cli.config import FILE_NAME, KEYS, PATHS, POLICY_NAME, ROLES, Config, is_url, parse
 from ledger.cli.options import SETTINGS, setting
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -25,6 +25,7 @@ _EXAMPLES: dict[str, str | int | bool] = {
     "plain_http": False,
     "password_file": "password",
     "max_fee": 100,
+    "policy": POLICY_NAME,
 }
 """What stands, commented out, where nothing is given and there is no default."""
 _OWN = {"keystore": "key.json", "state": "state"}
@@ -32,6 +33,28 @@ _OWN = {"keystore": "key.json", "state": "state"}
 _HEAD = """\
 # What the options of `fedledger` commands are where neither the command nor the environment says it.
 # Paths are relative to this file's folder. Passwords and secret keys do not belong in here.
+"""
+_POLICY = """\
+# This site's own policy: `fedledger participate` trains for no round that it does not allow, whoever asks. What is left
+# out is not limited, except that updates are to be sealed. It is read anew for each round.
+
+# The names of the strategies by which updates may be combined.
+# strategies = ["fedavg"]
+
+# The largest privacy budget (epsilon) of a plan, which must have one then.
+# max_epsilon = 8.0
+
+# To whom updates may be sealed beside this site: age public keys, see `fedledger member show`.
+# recipients = ["age1yysjzgfpyysjzgfpyysjzgfpyysjzgfpyysjzgfpyysjzgfpyyss30f2cg"]
+
+# The fewest sites whose updates make a model: of fewer, it could show what one of them holds.
+# min_sites = 3
+
+# The task files that may be run, by their sha256, see `fedledger task check`.
+# tasks = ["0000000000000000000000000000000000000000000000000000000000000000"]
+
+# Whether updates may be left for everyone to read who reaches the store.
+# allow_unsealed = false
 """
 _ROLE = "What this member is: a note for people; who may do what stands in the ledger."
 
@@ -59,7 +82,8 @@ def _settings(command: Decorated) -> Decorated:
 def init(context: click.Context, /, force: bool, **given: Any) -> None:
     """Write a config file, fedledger.toml, with what is given here and, commented out, all that is not.
 
-    The keystore and the state folder are beside it, if not given: a member is a folder.
+    The keystore and the state folder are beside it, if not given: a member is a folder. A participant gets the site's
+    own policy there, too, policy.toml, to be filled in; one that is there already stays as it is.
 
     It is written to this folder, or to the file that `fedledger --config FILE init` names.
 
@@ -80,6 +104,13 @@ def init(context: click.Context, /, force: bool, **given: Any) -> None:
     else:
         create(path, content, 0o644, "change it, or write it anew with --force")
     click.echo(f"Wrote {path}: look into it, and fill in what is missing")
+    if given["role"] == "participant" and "policy" not in said:
+        policy = path.parent / POLICY_NAME
+        if os.path.lexists(policy):
+            click.echo(f"{policy} is there already, and stays as it is")
+            return
+        create(policy, _POLICY.encode(), 0o644, "it stays as it is")
+        click.echo(f"Wrote {policy}: say in it what this site trains for")
 
 
 def written(given: Mapping[str, str | bool], folder: Path) -> str:

@@ -152,6 +152,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "metavar": "GWEI",
         "help": "The most to pay for a unit of gas, in gwei; no cap if not given.",
     },
+    "policy": {
+        "type": PATH,
+        "metavar": "FILE",
+        "help": "This site's own policy (TOML); if not given, policy.toml beside the config file, where it is there.",
+    },
 }
 
 

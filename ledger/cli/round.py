@@ -11,6 +11,7 @@ import click
 from ledger.cli.connection import Connection, connected
 from ledger.cli.options import FILE
 from ledger.cli.output import recorded
+from ledger.cli.round_agree import agree
 from ledger.cli.round_updates import post, relay
 from ledger.cli.round_views import known_round, list_, show
 
@@ -24,10 +25,10 @@ NUMBER = click.IntRange(1, (1 << 32) - 1)
 
 @click.group("round")
 def round_() -> None:
-    """See rounds; open, settle and abort them; post and relay updates; record erasures."""
+    """See rounds; agree to plans; open, settle and abort rounds; post and relay updates; record erasures."""
 
 
-for command in (list_, show, post, relay):
+for command in (list_, show, agree, post, relay):
     round_.add_command(command)
 
 

@@ -12,6 +12,7 @@ import click
 
 from ledger.cli.options import JSON, PATH
 from ledger.cli.output import document, facts
+from participant.cli.policies import POLICY, policy_file
 
 if TYPE_CHECKING:
     from participant.check import Checked
@@ -40,26 +41,32 @@ def new(file: Path) -> None:
 @FILE
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="The site's data, as the task loads it.")
 @click.option("--plan", "plan_file", type=PATH, metavar="PLAN_FILE", help="The plan (TOML or JSON) that it is to fit.")
+@POLICY
 @JSON
-def check(file: Path, data: Path, plan_file: Path | None, as_json: bool) -> None:
+def check(file: Path, data: Path, plan_file: Path | None, policy: Path | None, as_json: bool) -> None:
     """Load the task in FILE and its data, train one step, and say what is wrong before a round is at stake.
 
     It runs the file and trains on the first batch only: what is wrong with later examples does not show. Nothing is
-    kept or sent.
+    kept or sent. A task that the site's policy does not allow is not run; a plan outside of it is said.
 
-    Exit status: 0 it can answer rounds; 2 something in task, data or plan is wrong.
+    Exit status: 0 it can answer rounds; 2 something in task, data or plan is wrong, or not within the policy.
     """
     with _torch():
         from participant.check import check as checked
-        from participant.task import load_task
+        from participant.task import load_task, read_task
+    source, own = read_task(file), policy_file(policy)
+    digest = own.require_task(source)
     with redirect_stdout(sys.stderr):  # what the user's code prints is not what this command says
-        found = checked(load_task(file), data, plan_file)
+        found = checked(load_task(file, source), data, plan_file, own)
+    within = str(own.path) if own.required else None
     if as_json:
         from dataclasses import asdict
 
-        document(asdict(found))
+        document({"task": digest, "policy": within, **asdict(found)})
         return
-    facts(_told(found))
+    facts([("task", f"sha256 {digest}"), *_told(found)])
+    if within:
+        click.echo(f"{'Task and plan are' if plan_file else 'The task is'} within the policy {within}.")
     for note in found.notes:
         click.echo(f"Note: {note}")
     click.echo(f"{file} can answer rounds.")

@@ -102,8 +102,8 @@ class Consortium:
         skew: float = 0,
         environment: Mapping[str, str] = NOTHING,
     ) -> Process:
-        task, data = self.cli.path("task.py"), self.cli.path(f"{site}.csv")
-        arguments = ["participate", "--task", str(task), "--data", str(data), "--poll", "0.2", "--yes", *more]
+        files = ["--task", str(self.cli.path("task.py")), "--data", str(self.cli.path(f"{site}.csv"))]
+        arguments = ["participate", *files, "--poll", "0.2", "--yes", "--accept-plans", *more]
         return self.start(site, *arguments, kill=kill, skew=skew, environment=environment)
 
     def aggregate(

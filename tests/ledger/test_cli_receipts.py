@@ -162,6 +162,7 @@ def arguments(cli: Cli, path: tuple[str, ...]) -> list[str]:
         ("member", "suspend"): ["1"],
         ("member", "take"): ["1"],
         ("participate",): ["--task", file, "--data", file],
+        ("round", "agree"): ["1"],
         ("round", "abort"): ["1", "--reason", "expired"],
         ("round", "erase"): ["1", "0x" + "00" * 32, "--member", "1", "--reason", "request"],
         ("round", "genesis"): [str(cli.path("model"))],

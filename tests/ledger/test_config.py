@@ -65,6 +65,7 @@ password_file = "/run/password"
 state = "state"
 finality = 12
 max_fee = 0.5
+policy = "policy.toml"
 """
 
 
@@ -221,6 +222,7 @@ GIVEN = {
     "state": "~/fed",
     "finality": "7",
     "max_fee": "0.000000001",
+    "policy": "rules/policy.toml",
 }
 
 
@@ -272,6 +274,28 @@ def test_init_writes_over_nothing_unless_it_is_told_to() -> None:
     assert init("init", "--force", "--rpc", "http://node").exit_code == 0
     assert Config(Path("fedledger.toml")).values == OWN | {"rpc": "http://node"}
     assert os.listdir() == ["fedledger.toml"], "nothing half-written is left"
+
+
+def test_init_gives_a_participant_a_policy_to_fill_in_beside_the_config_file_and_leaves_one_that_is_there() -> None:
+    Path("site").mkdir()
+    for role in ("aggregator", "participant"):
+        result = init("--config", f"site/{role}.toml", "init", "--role", role)
+        assert result.exit_code == 0
+        assert ("Wrote site/policy.toml" in result.output) == (role == "participant")
+        assert os.path.exists("site/policy.toml") == (role == "participant")
+    Path("site/policy.toml").write_text("min_sites = 3\n")
+    result = init("--config", "site/participant.toml", "init", "--role", "participant", "--force")
+    assert (result.exit_code, result.output.splitlines()[1:]) == (
+        0,
+        ["site/policy.toml is there already, and stays as it is"],
+    )
+    assert Path("site/policy.toml").read_text() == "min_sites = 3\n"
+
+
+def test_init_writes_no_policy_where_another_one_is_named() -> None:
+    assert init("init", "--role", "participant", "--policy", "/etc/policy.toml").exit_code == 0
+    assert os.listdir() == ["fedledger.toml"]
+    assert Config(Path("fedledger.toml")).values["policy"] == "/etc/policy.toml"
 
 
 @pytest.mark.parametrize(

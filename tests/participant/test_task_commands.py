@@ -1,5 +1,6 @@
 """``fedledger task``: a task is written, checked before a round is at stake, and makes the genesis model."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -161,6 +162,7 @@ def test_a_genesis_model_of_a_wrong_task_is_not_written(tmp_path: Path) -> None:
 def test_a_check_tells_people_what_a_round_will_take() -> None:
     lines = ok("check", TASK, "--data", DATA, "--plan", TOML).splitlines()
     assert [line.split("  ")[0] for line in lines] == [
+        "task",
         "examples",
         "update",
         "loss",
@@ -245,6 +247,39 @@ def test_a_model_that_differs_from_the_plans_is_said_to_tensor_by_tensor(tmp_pat
     assert "tensor '0.bias' is F32 [8] in the task's model, and F32 [16] in " in refused(
         "check", other, "--data", DATA, "--plan", str(plan)
     )
+
+
+def test_a_check_gives_the_tasks_digest_and_says_whether_task_and_plan_are_within_the_policy(tmp_path: Path) -> None:
+    digest = hashlib.sha256(Path(TASK).read_bytes()).hexdigest()
+    policy = tmp_path / "policy.toml"
+    asked = ("check", TASK, "--data", DATA, "--policy", str(policy))
+    policy.write_text(f'tasks = ["{digest}"]\nmin_sites = 2\n')
+    assert f"The task is within the policy {policy}." in ok(*asked)
+    assert f"Task and plan are within the policy {policy}." in ok(*asked, "--plan", TOML)
+    told = json.loads(ok(*asked, "--json"))
+    assert (told["task"], told["policy"]) == (digest, str(policy))
+    policy.write_text("min_sites = 3\nmax_epsilon = 1")
+    assert f"The task is within the policy {policy}." in ok(*asked)
+    assert refused(*asked, "--plan", TOML) == (
+        f"{TOML} is not within the policy {policy} (no privacy budget, the policy's max_epsilon is 1; quorum 2, the "
+        "policy's min_sites is 3): change one of them"
+    )
+
+
+def test_a_task_that_the_policy_does_not_allow_is_not_run(tmp_path: Path) -> None:
+    policy, task = tmp_path / "policy.toml", tmp_path / "task.py"
+    policy.write_text("tasks = []")
+    task.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    digest = hashlib.sha256(task.read_bytes()).hexdigest()
+    assert f"{policy} does not have {digest} among its tasks: read the task, and add it there" in refused(
+        "check", str(task), "--data", DATA, "--policy", str(policy)
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_policy_a_check_says_nothing_of_one() -> None:
+    assert "policy" not in ok("check", TASK, "--data", DATA).splitlines()[-2]
+    assert json.loads(ok("check", TASK, "--data", DATA, "--json"))["policy"] is None
 
 
 def test_a_plan_with_too_little_room_for_an_update_is_refused(tmp_path: Path) -> None:
