@@ -71,7 +71,7 @@ class Agreed:
 
 def readers(history: History, known: Round) -> Mapping[int, bytes] | None:
     """Who can open a round's sealed updates: age public keys by member id; None if that is not known."""
-    return None  # sealing will say it
+    return None  # nothing is sealed yet
 
 
 def described(history: History, known: Round, plan: Plan, before: Plan | None, now: int) -> Iterator[str]:
