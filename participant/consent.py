@@ -64,8 +64,8 @@ class Consent:
         if cid in self.agreed.plans():
             return True
         if self.accept_plans:
-            self.log.info("agreed to the plan, as --accept-plans says", round=known.number, plan=cid)
             self.agreed.add(cid)
+            self.log.info("agreed to the plan, as --accept-plans says", round=known.number, plan=cid)
             return True
         answer = self._answer(view, known, plan, blobs)
         if answer:
