@@ -20,7 +20,7 @@ from ledger.storage.folder import read_regular
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
-MOST = 1 << 21  # bytes of a backup: more than a file of identities and a keystore can have
+MOST = 1 << 17  # bytes of a backup: more than a file of identities and a keystore can have
 
 
 class Backup(Document):

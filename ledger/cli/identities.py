@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,21 +14,16 @@ from pathlib import Path
 
 import pyrage
 
+from ledger import passphrase
 from ledger.cli.files import make_folder
 from ledger.cli.keystore import password_of
 from ledger.errors import UsageError
 from ledger.storage.folder import read_regular, replacing
 
-MOST = 1 << 20  # bytes of a file of identities; one has about 200
-MOST_WORK = 22
-"""2^22 rounds of scrypt, the most that age itself opens: half a minute."""
-LEAST_WORK = 18  # what age itself takes
-# pyrage measures the machine for 2 ms, and finds it much too slow where another process runs in that moment: then it
-# takes too little work where it encrypts, and refuses as too much what it would have taken itself a moment before.
-ENCRYPTING_TRIES, DECRYPTING_TRIES, PAUSE = 5, 50, 0.1
+MOST = 1 << 15  # bytes of a file of identities; each has about 200
+WORK = passphrase.WORK
 
 _BEGINNING = b"age-encryption.org/"
-_SCRYPT = re.compile(rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} ([1-9][0-9]*)\n[A-Za-z0-9+/]{43}\n--- ")
 
 
 def read_identities(file: Path, password_file: Path | None) -> list[pyrage.x25519.Identity]:
@@ -92,13 +85,20 @@ def written(identity: pyrage.x25519.Identity) -> str:
 
 
 def encrypted(content: bytes | str, password: str) -> bytes:
-    """An age file that a password opens."""
+    """An age file that a password opens.
+
+    Raises:
+        UsageError: If there is too much to keep.
+    """
     plain = content.encode() if isinstance(content, str) else content
-    made: list[tuple[int, bytes]] = []
-    while len(made) < ENCRYPTING_TRIES and not (made and made[-1][0] >= LEAST_WORK):
-        sealed = pyrage.passphrase.encrypt(plain, password)
-        made.append((_work(sealed) or 0, sealed))
-    return max(made)[1]
+    try:
+        return passphrase.seal(plain, password, WORK)
+    except UnicodeEncodeError:
+        raise UsageError("the password is not text in UTF-8: choose another one") from None
+    except ValueError as error:
+        raise UsageError(
+            f"what is to be encrypted is too much to keep ({error}): begin with a new state folder"
+        ) from None
 
 
 def decrypted(sealed: bytes, password: Callable[[], str], file: Path) -> bytes:
@@ -110,37 +110,23 @@ def decrypted(sealed: bytes, password: Callable[[], str], file: Path) -> bytes:
         file: Where they are from.
 
     Raises:
-        UsageError: If it is no such file, damaged, would take more than `MOST_WORK`, or has another password.
+        UsageError: If it is no such file, damaged, would take too much work, or has another password.
     """
-    work = _work(sealed)
+    work = passphrase.work_of(sealed)
     if work is None:
         raise UsageError(f"{file} is not encrypted with a password, or is damaged: restore it from a copy")
-    if work > MOST_WORK:
+    if work > passphrase.MOST_WORK:
         raise UsageError(
-            f"to open {file} takes more work (2^{work}) than any age tool asks for: restore it from a copy"
+            f"to open {file} takes more work (2^{work}) than 2^{passphrase.MOST_WORK}: encrypt it anew with an age tool"
         )
-    given = password()
-    for _ in range(DECRYPTING_TRIES):
-        try:
-            return bytes(pyrage.passphrase.decrypt(sealed, given))
-        except UnicodeEncodeError:
-            raise UsageError(f"the password for {file} is not text in UTF-8: give another one") from None
-        except pyrage.DecryptError as error:
-            if "Excessive work" in str(error):
-                time.sleep(PAUSE)
-            elif str(error) == "Decryption failed":
-                raise UsageError(f"the password does not open {file}: try another one") from None
-            else:
-                raise UsageError(f"{file} is damaged ({error}): restore it from a copy") from None
-    raise UsageError(
-        f"this machine is too slow for {file}, whose password takes 2^{work} rounds: open it on another one"
-    )
-
-
-def _work(sealed: bytes) -> int | None:
-    """The work of opening an age file, as the power of two; None if it has anything but one passphrase."""
-    found = _SCRYPT.match(sealed)
-    return int(found[1][:4]) if found else None
+    try:
+        return passphrase.open_sealed(sealed, password())
+    except passphrase.NotOpenedError:
+        raise UsageError(f"the password does not open {file}: try another one") from None
+    except UnicodeEncodeError:
+        raise UsageError(f"the password for {file} is not text in UTF-8: give another one") from None
+    except ValueError as error:
+        raise UsageError(f"{file} is damaged ({error}): restore it from a copy") from None
 
 
 def _text(file: Path, password: Callable[[], str]) -> str:

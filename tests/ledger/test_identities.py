@@ -15,8 +15,9 @@ from threading import Thread
 import pyrage
 import pytest
 
-from ledger.cli.identities import LEAST_WORK, MOST, MOST_WORK, add_identity, encrypted, open_identities, read_identities
+from ledger.cli.identities import MOST, add_identity, open_identities, read_identities
 from ledger.errors import UsageError
+from ledger.passphrase import MOST_WORK
 from tests import age_js
 
 PASSWORD = "correct horse"
@@ -97,23 +98,23 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "a plugin's": (with_line("AGE-PLUGIN-YUBIKEY-1QQPQQQQ"), "in line 2"),
     "bytes": (b"\xff\x00" * 40, "is no text in UTF-8"),
     "a null": (f"{SECRETS[0]}\0", "in line 1"),
-    "too large": (SECRETS[0] + "\n" * MOST, "more than 1,048,576 bytes"),
+    "too large": (SECRETS[0] + "\n" * MOST, "more than 32,768 bytes"),
     "one sealed to a key": (
         pyrage.encrypt(SECRETS[0].encode(), [pyrage.x25519.Identity.generate().to_public()]),
         "is not encrypted with a password, or is damaged",
     ),
     "one of a later version": (SEALED.replace(b"/v1", b"/v2"), "or is damaged"),
     "one cut in its head": (SEALED[:60], "or is damaged"),
-    "one cut in its content": (SEALED[:-1], "is damaged (decryption error)"),
-    "one with more at its end": (SEALED + b"\0", "is damaged (decryption error)"),
-    "one with an altered content": (SEALED[:-1] + bytes([SEALED[-1] ^ 1]), "is damaged (decryption error)"),
-    "one with an altered head": (re.sub(rb"--- .", b"--- x", SEALED), "is damaged (Header MAC is invalid)"),
+    "one cut in its content": (SEALED[:-1], "is damaged (MAC check failed)"),
+    "one with more at its end": (SEALED + b"\0", "is damaged (MAC check failed)"),
+    "one with an altered content": (SEALED[:-1] + bytes([SEALED[-1] ^ 1]), "is damaged (MAC check failed)"),
+    "one with an altered head": (re.sub(rb"--- .", b"--- x", SEALED), "is damaged (its header was altered)"),
     "one with another work": (working("5"), "the password does not open"),
     "one without work": (working("0"), "or is damaged"),
     "one with no number for its work": (working("04"), "or is damaged"),
-    "one with too much work": (working(str(MOST_WORK + 1)), "takes more work (2^23) than"),
+    "one with too much work": (working(str(MOST_WORK + 1)), "takes more work (2^21) than"),
     "one with endless work": (working("63"), "takes more work (2^63) than"),
-    "one with a number of work without end": (working("9" * 10_000), "takes more work"),
+    "one with a number of work without end": (working("9" * 10_000), "or is damaged"),
     "one with two passwords": (
         re.sub(rb"(-> scrypt \S+ )4(\n.*\n)", rb"\g<1>4\g<2>\g<1>24\g<2>", SEALED),
         "or is damaged",
@@ -242,39 +243,3 @@ def test_two_who_add_at_once_lose_neither(file: Path) -> None:
         thread.join()
     assert sorted(secrets(file)) == sorted(made)
     assert len(made) == 2
-
-
-# -------------------------------------------------------------------------------------- the work of scrypt
-
-# How much work pyrage takes, and lets others ask for, is what it finds in 2 ms: less by far on a machine that is busy.
-
-
-def test_a_file_that_pyrage_encrypts_with_too_little_work_is_encrypted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, encrypt = [working("11"), working("17")], pyrage.passphrase.encrypt
-    monkeypatch.setattr(pyrage.passphrase, "encrypt", lambda *given: found.pop(0) if found else encrypt(*given))
-    sealed = encrypted(SECRETS[0], PASSWORD)
-    assert not found
-    assert int(sealed.split()[4]) >= LEAST_WORK
-
-
-def test_on_a_machine_that_is_slow_indeed_the_strongest_of_some_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [working(str(work)) for work in (11, 15, 16, 12, 15)]
-    monkeypatch.setattr(pyrage.passphrase, "encrypt", lambda *given: found.pop(0))
-    assert encrypted(SECRETS[0], PASSWORD) == working("16")
-    assert not found
-
-
-def test_a_file_that_pyrage_calls_too_much_work_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy, decrypt = [working("60")] * 3, pyrage.passphrase.decrypt
-    monkeypatch.setattr(
-        pyrage.passphrase, "decrypt", lambda sealed, given: decrypt(busy.pop() if busy else sealed, given)
-    )
-    assert secrets(GOLDEN) == SECRETS
-    assert not busy
-
-
-def test_a_machine_that_is_too_slow_for_a_file_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    decrypt = pyrage.passphrase.decrypt
-    monkeypatch.setattr(pyrage.passphrase, "decrypt", lambda sealed, given: decrypt(working("60"), given))
-    with pytest.raises(UsageError, match="this machine is too slow for "):
-        secrets(GOLDEN)
