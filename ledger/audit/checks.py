@@ -180,7 +180,7 @@ def audit(
         (f"the contract's rules replayed over {len(evidence.entries)} entries", rules),
         check_blobs(replayed, audits, scope, progress),
         (
-            f"plans, base models and manifests of {len(audits)} rounds",
+            f"plans, base models and manifests of {len(audits)} rounds{_not_sealed(audits)}",
             _each(audits, "documents")
             + _check_reports(replayed, audits)
             + [incomplete(f"a grant to you cannot be read: {why}", cid=cid) for cid, why in unreadable.items()],
@@ -304,6 +304,12 @@ def _scope(replayed: Replay, asked: Asked) -> Scope:
         what = "their blobs hashed, their plans compared with the charter, or they settled again"
         left.insert(0, f"{rest} of {len(numbers)} rounds were left out: neither were {what}")
     return Scope(tuple(sorted(chosen)), asked.since, "; ".join(left) or None)
+
+
+def _not_sealed(audits: Mapping[int, RoundAudit]) -> str:
+    """Said in any case: whoever finds such updates can read them."""
+    count = sum(one.plan is not None and one.plan.seal == "none" for one in audits.values())
+    return f", the updates of {count} of them NOT SEALED" if count else ""
 
 
 def _left_closed(scope: Scope, closed: int, of: int) -> Scope:

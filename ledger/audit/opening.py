@@ -95,7 +95,7 @@ def opening(
 def handed_on(
     history: History, rounds: Sequence[Round], store: Blobs, identities: Sequence[Identity]
 ) -> dict[int, Masked]:
-    """What some identities can hand on to others, by round: from annexes and grants, or else from key blobs.
+    """What some identities can hand on to others, by round: from key blobs, or else from annexes and grants.
 
     Raises:
         UnavailableError: If a manifest cannot be had.
@@ -103,9 +103,8 @@ def handed_on(
     grants, _ = granted(history, store, identities)
     found: dict[int, Masked] = {}
     for known in rounds:
+        handed = [*grants.get(known.number, []), _annex(history, known, store, identities)]
         masked: dict[int, bytes] = {}
-        for one in grants.get(known.number, []):
-            masked |= one
         for member, update in known.updates.items():
             if update.key_blob is None:
                 continue
@@ -115,7 +114,8 @@ def handed_on(
                 continue  # erased, or lost: there is nothing to hand on
             if (key := open_key(key_blob, identities)) is not None:
                 masked[member] = mask(key, key_blob)
-        masked |= _annex(history, known, store, identities)
+            elif any(member in one for one in handed):
+                masked[member] = next(one[member] for one in reversed(handed) if member in one)
         if masked:
             found[known.number] = masked
     return found

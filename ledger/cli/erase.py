@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ledger.cli.connection import Connection, connected
-from ledger.cli.output import document, entries_of
+from ledger.cli.output import document, recorded
 
 if TYPE_CHECKING:
     from ledger.facts import UpdateRecorded
@@ -34,6 +34,7 @@ def erase(connection: Connection, blob: str, reason: str, number: int | None, me
     """
     from ledger.cid import RAW, Cid
     from ledger.erasing import erased
+    from ledger.errors import UnavailableError
     from ledger.facts import ErasureReason
 
     contract, account = connection.contract, connection.account
@@ -42,26 +43,28 @@ def erase(connection: Connection, blob: str, reason: str, number: int | None, me
     cid = Cid(update.key_blob, RAW) if update.key_blob else update.update
     what = "the key blob" if update.key_blob else "the update"
     about = f"{what} of member {update.member} ({history.members[update.member].name}) in round {update.round}"
-    recorded = []
+    receipt = None
     if not any(
         (one.member, one.digest) == (update.member, cid.digest) for one in history.rounds[update.round].erasures
     ):
         connection.confirm(f"Erase {about}, {cid}, by {reason}?")
         receipt = contract.erase(account, update.round, update.member, cid.digest, ErasureReason[reason.upper()])
-        recorded = entries_of(connection, receipt)
     gone = cid in erased(history.genesis, [entry for entry, _ in connection.look().entries])
-    if gone:
-        connection.blobs.remove(cid)
-    if connection.as_json:
-        entries = [{"entry": entry.index, "head": "0x" + head.hex()} for entry, head in recorded]
-        document({"recorded": entries, "blob": str(cid), "removed": gone})
-    else:
-        click.echo(f"{'Recorded' if recorded else 'Recorded before'}: {about} is erased.")
-        click.echo(
-            f"Removed from {connection.store}: {cid}"
-            if gone
-            else f"Kept: {cid} is something else on this ledger, too, or another member's."
-        )
+    kept = f"Kept: {cid} is something else on this ledger, too, or another member's."
+    note = f"Removed from {connection.store}: {cid}" if gone else kept
+    try:
+        if gone:
+            connection.blobs.remove(cid)
+    except UnavailableError:
+        note, gone = f"Not removed yet from {connection.store}: {cid}", False
+        raise
+    finally:  # what is recorded is told in any case
+        if receipt is not None:
+            recorded(connection, receipt, note, blob=str(cid), removed=gone)
+        elif connection.as_json:
+            document({"recorded": [], "blob": str(cid), "removed": gone})
+        else:
+            click.echo(f"Recorded before: {about} is erased.\n{note}")
 
 
 def _meant(history: History, blob: str, number: int | None, member: int | None) -> UpdateRecorded:

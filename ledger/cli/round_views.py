@@ -46,7 +46,7 @@ def list_(connection: Connection) -> None:
 @click.argument("number", metavar="[N]", type=click.IntRange(1, (1 << 32) - 1), required=False)
 @connected()
 def show(connection: Connection, number: int | None) -> None:
-    """Show round N, or the newest: plan, deadline, updates, model, attestations, erasures.
+    """Show round N, or the newest: plan, deadline, who reads its updates, model, attestations, grants, erasures.
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
     """
@@ -68,6 +68,7 @@ def show(connection: Connection, number: int | None) -> None:
             ("base", f"{opened.base}, {f'of round {opened.base_round}' if opened.base_round else 'the genesis model'}"),
             ("deadline", moment(opened.deadline, connection.now)),
             ("needs", f"{opened.quorum} updates of {known.eligible} participants, {opened.approvals} approvals"),
+            ("readers", ", ".join(_name(history, member) for member in told["readers"])),
             ("model", told["model"]),
             ("manifest", told["manifest"]),
             ("aborted for", told["reason"]),
@@ -77,8 +78,11 @@ def show(connection: Connection, number: int | None) -> None:
         click.echo()
         updates = known.updates.items()
         table(
-            ["update of", "weight", "blob"],
-            [(_name(history, member), one.weight, one.update) for member, one in updates],
+            ["update of", "weight", "sealed", "blob"],
+            [
+                (_name(history, member), one.weight, "yes" if one.key_blob else "NO", one.update)
+                for member, one in updates
+            ],
         )
     if known.attestations:
         click.echo()
@@ -87,6 +91,8 @@ def show(connection: Connection, number: int | None) -> None:
             for member, one in known.attestations.items()
         ]
         table(["attestation of", "verdict", "report"], said)
+    for one in told["grants"]:
+        click.echo(f"\nopened by {_name(history, one['member'])} for {_name(history, one['to'])}")
     for erased in known.erasures:
         blob = f"0x{erased.digest.hex()}"
         click.echo(f"\nto be erased, {erased.reason.name.lower()}: {blob}, of {_name(history, erased.member)}")
@@ -116,6 +122,7 @@ def _name(history: History, member: int) -> str:
 
 def _described(history: History, known: Round) -> dict[str, Any]:
     from ledger.facts import RoundAborted, RoundSettled
+    from ledger.sealing import readers
 
     opened, ended = known.opened, known.ended
     return {
@@ -134,6 +141,7 @@ def _described(history: History, known: Round) -> dict[str, Any]:
         "rejections": opened.rejections,
         "participants_attest": opened.participants_attest,
         "eligible": known.eligible,
+        "readers": list(readers(known)),
         "updates": [
             {
                 "member": member,
@@ -151,6 +159,11 @@ def _described(history: History, known: Round) -> dict[str, Any]:
         "attestations": [
             {"member": member, "approve": one.approve, "report": str(one.report)}
             for member, one in sorted(known.attestations.items())
+        ],
+        "grants": [
+            {"member": one.member, "to": one.to, "keys": str(one.keys)}
+            for one in history.grants
+            if one.first <= known.number <= one.last
         ],
         "erasures": [
             {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -103,8 +104,10 @@ def test_every_command_that_writes_leaves_a_receipt_of_what_it_says_it_recorded(
     settled = record("aggregator", "round", "settle")
     assert settled["counted"] == 2
     update = cli.look("round", "show")["updates"][0]["update"]
+    shutil.copytree(cli.state / "auditor", cli.state / "auditor 2", dirs_exist_ok=True)  # its age.key
     record("auditor 2", "attest", "2")
-    record("site 1", "round", "erase", "2", update, "--member", "1", "--reason", "request")
+    record("aggregator", "grant", "--to", cli.address("auditor 2"))
+    record("site 1", "erase", update, "--reason", "request")
     assert run == set(WRITING)
 
 
@@ -153,7 +156,9 @@ def arguments(cli: Cli, path: tuple[str, ...]) -> list[str]:
         ("attest",): ["1"],
         ("charter", "change"): [file],
         ("charter", "relay"): [file],
+        ("erase",): ["0x" + "00" * 32, "--reason", "request"],
         ("governor", "offer"): [NEW],
+        ("grant",): ["--to", NEW],
         ("member", "admit"): [NEW, "--name", "x", "--role", "auditor"],
         ("member", "offer"): [NEW],
         ("member", "replace"): ["1", NEW],
@@ -164,7 +169,6 @@ def arguments(cli: Cli, path: tuple[str, ...]) -> list[str]:
         ("participate",): ["--task", file, "--data", file],
         ("round", "agree"): ["1"],
         ("round", "abort"): ["1", "--reason", "expired"],
-        ("round", "erase"): ["1", "0x" + "00" * 32, "--member", "1", "--reason", "request"],
         ("round", "genesis"): [str(cli.path("model"))],
         ("round", "open"): [file],
         ("round", "post"): ["1", file, "--weight", "1"],

@@ -243,19 +243,6 @@ def test_a_round_is_aborted_by_an_aggregator_or_by_anyone_once_it_has_expired(cl
     assert cli.look("round", "show")["reason"] == "expired"
 
 
-def test_an_erasure_names_a_blob_of_that_members_update(cli: Cli) -> None:
-    cli.settled()
-    cid = cli.look("round", "show", "1")["updates"][0]["update"]
-    request = ("--reason", "request", "--member")
-    assert "is no blob of member 2's update" in cli.refused(2, "governor", "round", "erase", "1", cid, *request, "2")
-    assert "is no blob: give its CID" in cli.refused(2, "governor", "round", "erase", "1", "bafk", *request, "1")
-    assert "is neither the present account" in cli.refused(1, "site 2", "round", "erase", "1", cid, *request, "1")
-    assert kinds(cli.ok("site 1", "round", "erase", "1", cid, *request, "1")) == ["ErasureRecorded"]
-    digest = cli.look("round", "show", "1")["erasures"][0]["digest"]
-    assert kinds(cli.ok("governor", "round", "erase", "1", digest, *request, "1")) == ["ErasureRecorded"]
-    assert f"to be erased, request: {digest}, of 1 site 1" in cli.run("nobody", "round", "show").stdout
-
-
 # ---------------------------------------------------------------------------------------------- attest
 
 

@@ -266,14 +266,6 @@ def test_mirror_verifies_every_blob_and_names_what_is_missing_or_altered(cli: Cl
     assert (altered.exit_code, json.loads(altered.stdout)["altered"]) == (1, [str(model)])
 
 
-def test_mirror_does_not_ask_for_what_is_recorded_as_erased(cli: Cli) -> None:
-    cli.settled()
-    update = cli.look("round", "show", "1")["updates"][0]["update"]
-    cli.ok("site 1", "round", "erase", "1", update, "--member", "1", "--reason", "request")
-    (Path(cli.store) / update).unlink()
-    assert cli.look("mirror")["missing"] == []
-
-
 # ----------------------------------------------------------------------------------------- aggregate's goal
 
 
