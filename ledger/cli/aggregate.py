@@ -89,6 +89,7 @@ def aggregate(
         work = Aggregating(follower, aggregator, plans, last, log, relay, patience)
         log.info("aggregating", ledger=follower.contract.address, member=member.id, up_to_round=last)
         repeat(work.step, log, poll)
+        follower.adopt(member.id)  # what a killed process had on its way was recorded by the node, not by this one
         finished(folder)
         log.info("done", rounds=many)
 

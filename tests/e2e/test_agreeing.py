@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def set_up(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Consortium
 def consortium(set_up: Consortium) -> Iterator[Consortium]:
     """Round 1 is open, and nobody has agreed to its plan."""
     before, remembered = set_up.cli.anvil.snapshot(), set_up.cli.state
-    set_up.cli.state = Path(set_up.cli.folder / f"state {before}")
+    set_up.cli.state = Path(shutil.copytree(remembered, set_up.cli.folder / f"state {before}"))
     with set_up.stopping():
         yield set_up
     set_up.cli.state = remembered

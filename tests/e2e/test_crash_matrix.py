@@ -21,6 +21,7 @@ from ledger.chain.contract import LedgerContract
 from ledger.cid import Cid
 from ledger.facts import RoundFact, RoundOpened, RoundSettled
 from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.sealing import seal_for
 from ledger.storage.ipfs import IpfsStore
 from ledger.updates import Place, decode_model, encode, update_header
 from tests.anvil import Anvil
@@ -28,6 +29,7 @@ from tests.cli import Cli
 from tests.e2e.consortium import Consortium
 from tests.e2e.running import WITHIN, Kill
 from tests.ipfs import Daemon
+from tests.world import age_key, identity_of
 
 MOMENTS = ("before", "after")
 PARTICIPANT = [
@@ -88,10 +90,13 @@ class Stage:
         base = decode_model(self.store.get(known.opened.base), plan).tensors
         header = update_header(Place.of(history.genesis, known.opened), member, 8)
         update = encode(header, plan.tensors, {name: array + member for name, array in base.items()})
-        self.contract.post_update(account, known.number, self.store.put(update), 8)
+        sealed = seal_for(known, update, age_key(identity_of(account)))
+        key_blob = self.store.put(sealed.key_blob or b"").digest
+        self.contract.post_update(account, known.number, self.store.put(sealed.update), 8, key_blob)
 
     def settle(self) -> Cid:
-        aggregator = Aggregator(self.contract, self.store, self.consortium.cli.party("aggregator"))
+        account = self.consortium.cli.party("aggregator")
+        aggregator = Aggregator(self.contract, self.store, account, [identity_of(account)])
         aggregator.publish(aggregator.propose())
         return self.model
 

@@ -78,7 +78,7 @@ def test_the_folder_is_readable_by_other_programs(finished: tuple[Path, str]) ->
 @finished_demo
 def test_the_audit_in_another_process_verifies_the_folder(finished: tuple[Path, str]) -> None:
     out, _ = finished
-    result = fedledger("audit", str(out), "--json", "--head", summary(out)["head"])
+    result = fedledger("audit", str(out), "--json", "--head", summary(out)["head"], *key(out))
     document = json.loads(result.stdout)
     assert result.returncode == 0
     assert (document["verdict"], document["rounds"], document["updates"]) == ("verified", 20, 80)
@@ -86,6 +86,11 @@ def test_the_audit_in_another_process_verifies_the_folder(finished: tuple[Path, 
     assert [check["number"] for check in document["checks"]] == list(range(1, 10))
     assert {check["status"] for check in document["checks"]} == {"verified"}
     assert document["rests_on"] == [{"kind": "head", "text": f"the head given {document['head']}"}]
+
+
+def key(out: Path) -> tuple[str, str]:
+    """What opens the updates of a demo."""
+    return "--identity", str(out / "auditor.key")
 
 
 def models(folder: Path) -> list[str | None]:
@@ -124,7 +129,7 @@ def test_each_fraud_is_named_with_round_party_and_blob(cheat: str, tmp_path: Pat
         assert any("that no entry shows" in line for line in named)
     else:
         assert any(update in line for update in posted for line in named)
-    assert fedledger("audit", str(out)).returncode == expected
+    assert fedledger("audit", str(out), *key(out)).returncode == expected
 
 
 def test_a_second_demo_takes_the_place_of_the_first(tmp_path: Path) -> None:
@@ -135,6 +140,7 @@ def test_a_second_demo_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert {path.name for path in out.iterdir()} == {
         "artifact.json",
+        "auditor.key",
         "blobs",
         "code.hex",
         "entries.jsonl",

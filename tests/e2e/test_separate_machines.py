@@ -53,8 +53,8 @@ def test_sites_and_an_aggregator_train_for_two_rounds_and_the_history_audits_cle
     assert [site.stop() for site in sites] == [0, 0], [site.said for site in sites]
     consortium.audited()
     mirrored = consortium.cli.look("mirror")
-    assert mirrored == {"pinned": 11, "missing": [], "altered": []}, (
-        "charter, genesis, 2 rounds: plan, updates, results"
+    assert mirrored == {"pinned": 15, "missing": [], "altered": []}, (
+        "charter, genesis, 2 rounds: plan, updates, their key blobs, results"
     )
 
 

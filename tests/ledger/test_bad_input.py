@@ -286,8 +286,6 @@ MEMBERS = [
     Bad("join with an age key that is sealed to another", "join", 2, "is not encrypted with a password",
         {"{mine}/age.key": pyrage.encrypt(b"", [pyrage.x25519.Identity.generate().to_public()])}, party=SITE),
     Bad("rotate a key without being admitted", "key rotate", 2, "is not admitted yet", party="stranger"),
-    Bad("rotate a key that is not there", "key rotate", 2, "age.key: join first", party=SITE,
-        environment=variables(state="elsewhere")),
     Bad("rotate a damaged age key", "key rotate", 2, "age.key holds no age identity",
         {"{mine}/age.key": "AGE-SECRET-KEY-1X"}, party=SITE),
     Bad("rotate a huge age key", "key rotate", 2, "age.key holds no age identity", {"{mine}/age.key": HUGE},

@@ -161,6 +161,11 @@ def test_who_has_no_ether_signs_the_rotated_key_and_is_carried(cli: Cli) -> None
     assert identities(cli, "site 1")[-1] == published(cli)
 
 
+def test_who_has_no_age_key_yet_is_told_to_join(cli: Cli) -> None:
+    (cli.state / "site 1" / "age.key").unlink()
+    assert "age.key: join first" in cli.refused(2, "site 1", "key", "rotate")
+
+
 def test_who_rotates_is_told_what_becomes_of_a_round_that_is_open(cli: Cli) -> None:
     bring(cli, "site 1")
     said = cli.run("site 1", "key", "rotate").stderr
