@@ -11,14 +11,14 @@ from ledger.chain.contract import LedgerContract
 from ledger.entries import Genesis
 from ledger.errors import UsageError
 from ledger.history import Round
-from ledger.plan import MAX_PLAN_BYTES, Plan, Training
+from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.storage import Blobs, Store
 from ledger.updates import Place, decode_model, decode_update, encode, update_header
 from participant.hospital import Hospital
 from participant.tensors import Tensors
 
-Train = Callable[[Tensors, Training], Tensors]
-"""Local training: the base model's tensors and what the plan says of training in, the trained tensors out."""
+Train = Callable[[Tensors, Plan], Tensors]
+"""Local training: the base model's tensors and the round's plan in, the trained tensors out."""
 
 
 def make_update(genesis: Genesis, known: Round, member: int, examples: int, train: Train, blobs: Blobs) -> bytes:
@@ -41,7 +41,7 @@ def make_update(genesis: Genesis, known: Round, member: int, examples: int, trai
     """
     place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
     base = decode_model(blobs.get(known.opened.base, limit=plan.max_update_bytes), plan)
-    tensors = train(base.tensors, plan.training)
+    tensors = train(base.tensors, plan)
     update = encode(update_header(place, member, examples), plan.tensors, tensors)
     decode_update(update, plan, place, member, examples)
     return update
@@ -73,8 +73,8 @@ class Site:
         if known is None or member is None:
             raise UsageError("nothing to answer: no round is open, or this account is no member")
 
-        def train(base: Tensors, training: Training) -> Tensors:
-            return self.hospital.train(base, training, known.number)
+        def train(base: Tensors, plan: Plan) -> Tensors:
+            return self.hospital.train(base, plan.training, known.number)
 
         examples = self.hospital.examples
         update = self.store.put(make_update(history.genesis, known, member.id, examples, train, self.store))

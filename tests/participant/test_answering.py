@@ -16,7 +16,7 @@ from ledger.errors import UnavailableError, UsageError
 from ledger.following import Follower
 from ledger.history import Round
 from ledger.logs import Log
-from ledger.plan import Training
+from ledger.plan import Plan
 from ledger.receipts import StateFolder
 from ledger.storage.folder import FolderStore
 from ledger.updates import Array, Place
@@ -34,7 +34,7 @@ class Trainer:
     def __init__(self, fails: Exception | None = None) -> None:
         self.trained, self._fails = 0, fails
 
-    def train(self, base: Mapping[str, Array], training: Training, seed: int) -> dict[str, Any]:
+    def train(self, base: Mapping[str, Array], plan: Plan, seed: int) -> dict[str, Any]:
         self.trained += 1
         if self._fails:
             raise self._fails

@@ -89,7 +89,7 @@ def test_training_by_the_plan_improves_the_model_and_gives_the_same_bytes_in_ano
     trainer, blob = Trainer(task, Path(data)), genesis(task, 0)
     plan = read_plan(Path(TOML), lambda: blob)
     base = decode_model(blob, plan).tensors
-    trained = trainer.train(base, plan.training, 1)
+    trained = trainer.train(base, plan, 1)
     assert trainer.evaluate(trained)["loss"] < trainer.evaluate(base)["loss"] - 0.05
     update = encode(
         update_header(Place(1, Address("0x" + "c0" * 20), 1, cid_of(plan.encode()), cid_of(blob)), 1, trainer.examples),
@@ -99,11 +99,11 @@ def test_training_by_the_plan_improves_the_model_and_gives_the_same_bytes_in_ano
     assert len(update) <= plan.max_update_bytes
     program = f"""
 from pathlib import Path
-from ledger.plan import Training
+from ledger.plan import Plan
 from participant.task import load_task
 from participant.trainer import Trainer
 trainer = Trainer(load_task(Path({TASK!r})), Path({data!r}))
-trained = trainer.train(trainer.initial(), Training.model_validate({plan.training.model_dump()}), 1)
+trained = trainer.train(trainer.initial(), Plan.decode({plan.encode()!r}), 1)
 print({{name: array.tobytes().hex() for name, array in trained.items()}})
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
