@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,9 @@ from torch.utils.data import Dataset, default_collate
 from ledger.errors import UsageError
 from ledger.plan import DpSgd, Training
 from participant.task import Task
+
+COMPARED = 32
+"""Examples on which it is tried whether the loss is a mean."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,7 +109,8 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
         seed: Decides batches and noise: whoever knows it can take the noise off again.
 
     Raises:
-        UsageError: If the loss leaves a parameter out, or gives something else than a gradient for each example.
+        UsageError: If the loss is no mean over examples, leaves a parameter out, or gives something else than a
+            gradient for each example.
     """
     if type(task).train is not Task.train:
         raise UsageError(
@@ -112,6 +118,7 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
             "task without its train(), or a plan without privacy"
         )
     batches, examples = Chance(seed, "batches"), len(dataset)  # type: ignore[arg-type]  # Dataset promises no len
+    _require_mean(task, model, dataset, min(examples, COMPARED))
     hooked = GradSampleModule(model, loss_reduction="mean")
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = _Noised(
@@ -128,13 +135,37 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
         for at in range(0, len(chosen), training.batch_size):
             part = chosen[at : at + training.batch_size]
             # Not the wrapped model, whose names begin with `_module.`: its layers have the hooks.
-            task.loss(model, default_collate([dataset[int(row)] for row in part])).backward()  # type: ignore[no-untyped-call]
+            loss = task.loss(model, _batch(dataset, part))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Full backward hook is firing")  # as Opacus wants it
+                loss.backward()  # type: ignore[no-untyped-call]
             _require_one_each(named, len(part))
             _step(optimizer, skip=True)
         for parameter in optimizer.params:  # no examples, so that an empty batch is no exception; now comes the noise
             parameter.grad_sample = torch.zeros(0, *parameter.shape)
         _step(optimizer, skip=False)
     hooked.remove_hooks()
+
+
+def _batch(dataset: Dataset[Any], rows: Iterable[int]) -> Any:
+    return default_collate([dataset[int(row)] for row in rows])
+
+
+def _require_mean(task: Task, model: nn.Module, dataset: Dataset[Any], examples: int) -> None:
+    """Opacus multiplies by the size of the batch: of another loss, an example would change the others' gradients."""
+    if examples < 2:
+        return
+    model.eval()
+    with torch.no_grad():
+        parts = range(examples), range(1), range(1, examples)
+        together, first, rest = (float(task.loss(model, _batch(dataset, rows))) for rows in parts)
+    model.train()
+    mean = (first + (examples - 1) * rest) / examples
+    if abs(together - mean) > 1e-3 * max(abs(together), abs(mean)) + 1e-6:
+        raise UsageError(
+            f"the loss of {examples} examples is {together:.6g}, and the mean of their losses is {mean:.6g}: a private "
+            "plan needs a loss that is the mean over examples, each by itself, and not left to chance"
+        )
 
 
 def _step(optimizer: DPOptimizer, skip: bool) -> None:
