@@ -69,7 +69,7 @@ class Overview:
         )
 
     def timeline(
-        self, history: History, evidence: Evidence, audits: Mapping[int, RoundAudit], spent: Spending
+        self, history: History, evidence: Evidence, audits: Mapping[int, RoundAudit], spent: Spending | None
     ) -> tuple[Mapping[str, Any], ...]:
         """The rounds in their order."""
         return tuple(
@@ -78,7 +78,7 @@ class Overview:
         )
 
     def _round(
-        self, history: History, known: Round, evidence: Evidence, audit: RoundAudit, spent: Spending
+        self, history: History, known: Round, evidence: Evidence, audit: RoundAudit, spent: Spending | None
     ) -> Mapping[str, Any]:
         number, ended = known.number, known.ended
         rows = {row.member: row for row in audit.manifest.updates} if audit.manifest else {}
@@ -142,14 +142,14 @@ def _quality(known: Round, store: Blobs) -> dict[str, float] | None:
     return None
 
 
-def _privacy(known: Round, audit: RoundAudit, spent: Spending) -> dict[str, Any] | None:
+def _privacy(known: Round, audit: RoundAudit, spent: Spending | None) -> dict[str, Any] | None:
     """What a private plan says, and what each site has spent by it; None where the plan is not private, or not read."""
     if audit.plan is None or audit.plan.privacy is None:
         return None
     return {
         "delta": audit.plan.privacy.delta,
         "budget": audit.plan.privacy.budget,
-        "spent": [spent_document(spent[known.number, member]) for member in sorted(known.updates)] if spent else None,
+        "spent": None if spent is None else [spent_document(spent[known.number, one]) for one in sorted(known.updates)],
     }
 
 

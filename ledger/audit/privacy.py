@@ -14,8 +14,8 @@ from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.privacy import Spending, spending, told
 
 
-def check_budgets(replayed: Replay, audits: Mapping[int, RoundAudit]) -> tuple[list[Finding], Spending]:
-    """Findings on the budgets of the rounds that were audited, and what was spent; nothing where no plan is private."""
+def check_budgets(replayed: Replay, audits: Mapping[int, RoundAudit]) -> tuple[list[Finding], Spending | None]:
+    """Findings on the budgets of the rounds that were audited, and what was spent; None where it cannot be computed."""
     private = {number: one.plan.privacy for number, one in audits.items() if one.plan and one.plan.privacy}
     if not private:
         return [], {}
@@ -30,7 +30,7 @@ def check_budgets(replayed: Replay, audits: Mapping[int, RoundAudit]) -> tuple[l
     except UsageError as error:
         budgets = any(privacy.budget is not None for privacy in private.values())
         text = f"whether sites kept to the plans' privacy budgets cannot be told: {error}"
-        return [incomplete(text)] if budgets else [], {}
+        return [incomplete(text)] if budgets else [], None
     findings = []
     for (number, member), one in spent.items():
         if one.budget is None:

@@ -13,6 +13,7 @@ from ledger.cid import cid_of
 from ledger.cli import main
 from ledger.facts import Address
 from ledger.plan_file import read_plan, update_bytes
+from ledger.privacy import epsilons
 from ledger.updates import MODEL_HEADER, Place, decode, decode_model, encode, update_header
 from participant import example, heart
 from participant.task import load_task
@@ -20,7 +21,9 @@ from participant.trainer import Trainer, genesis
 from tests.world import PLAN
 
 HEART = Path(__file__).resolve().parents[2] / "examples" / "heart"
-TASK, DATA, OTHER, TOML = (str(HEART / name) for name in ("task.py", "cleveland.csv", "hungary.csv", "plan.toml"))
+TASK, DATA, OTHER, TOML, PRIVATE = (
+    str(HEART / name) for name in ("task.py", "cleveland.csv", "hungary.csv", "plan.toml", "plan-private.toml")
+)
 GOOD = (HEART / "task.py").read_text(encoding="utf-8")
 
 
@@ -81,6 +84,38 @@ def test_the_example_can_answer_rounds_of_its_plan(data: str, examples: int) -> 
     assert told["update_bytes"] == update_bytes(
         read_plan(Path(TOML), lambda: genesis(load_task(Path(TASK)), 0)).tensors
     )
+
+
+@pytest.mark.parametrize("data", [DATA, OTHER])
+def test_the_example_can_answer_ten_rounds_of_its_private_plan(data: str) -> None:
+    told = json.loads(ok("check", TASK, "--data", data, "--plan", PRIVATE, "--json"))
+    assert (told["epsilon"], told["delta"], told["notes"]) == (1.366, 1e-5, [])
+    text = ok("check", TASK, "--data", data, "--plan", PRIVATE)
+    assert "after one private step\n" in text
+    assert "epsilon   1.366 for one round, at delta 1e-05\n" in text
+    plan = read_plan(Path(PRIVATE), lambda: genesis(load_task(Path(TASK)), 0))
+    assert limits_of((HEART / "charter.md").read_bytes()).exceeded(plan) == []
+    privacy = plan.privacy
+    assert privacy is not None
+    assert privacy.budget is not None
+    step = (privacy.noise_multiplier, privacy.sampling_rate)
+    ten, eleven = (epsilons(frozenset({(step, rounds * privacy.local_steps)}), privacy.delta)[0] for rounds in (10, 11))
+    assert ten <= privacy.budget < eleven
+
+
+def test_a_private_plan_that_cannot_work_is_noted_or_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    text = Path(PRIVATE).read_text(encoding="utf-8")
+    for change, said in (
+        (("noise_multiplier = 2.0", "noise_multiplier = 0.1"), "a round spends an unlimited epsilon"),
+        (("budget = 4.0", "budget = 1.0"), "a round spends more than the plan's budget of 1: no site will answer it"),
+    ):
+        plan.write_text(text.replace(*change))
+        assert f"Note: {said}" in ok("check", TASK, "--data", DATA, "--plan", str(plan))
+    plan.write_text(text)
+    other = changed(tmp_path, ("nn.ReLU()", "nn.BatchNorm1d(16)"))
+    said = refused("check", other, "--data", DATA, "--plan", str(plan))
+    assert "in model: layer '1' (BatchNorm1d) cannot be trained privately: it mixes the examples of a batch" in said
 
 
 @pytest.mark.parametrize("data", [DATA, OTHER])
