@@ -287,6 +287,10 @@ def hostile() -> Json:
     honest = violated(rounds=12, sites=len(HOSTILE), names=HOSTILE)
     honest["timeline"][3]["quality"] = {HOSTILE[0]: 0.5, HOSTILE[4]: 1e308, HOSTILE[9]: -1e308, "_": 0}
     honest["timeline"][4]["deadline"] = 2**64 - 1
+    spent = [
+        {"member": id_, "known": True, "epsilon": 100.0, "rdp": 100.0} for id_ in (*range(1, len(HOSTILE) + 1), 99)
+    ]
+    honest["timeline"][5]["privacy"] = {"delta": 5e-324, "budget": 999_999.0, "spent": spent}
     spoilt: Json = spoil(honest)
     return spoilt
 
