@@ -10,6 +10,7 @@ A charter is a text for people. It may hold one block of limits:
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Annotated
 
@@ -21,6 +22,7 @@ MAX_CHARTER_BYTES = 1 << 20
 """The largest charter that is read for its limits."""
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Epsilon = Annotated[float, Field(ge=0, lt=1e6)]
 _OPENING = re.compile(r"^[ \t>]*[`~]{3,}[ \t]*fedledger-limits", re.MULTILINE | re.IGNORECASE)
 _BLOCK = re.compile(r"^```fedledger-limits[ \t]*\r?\n(.*?)^```[ \t]*\r?$", re.MULTILINE | re.DOTALL)
 
@@ -36,6 +38,7 @@ class Limits(BaseModel):
         max_window: The longest window, in seconds.
         max_weight: The highest cap of an update's weight.
         max_update_bytes: The largest update.
+        max_epsilon: The highest budget of privacy; a plan that is not private, or has no budget, is above it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -47,6 +50,7 @@ class Limits(BaseModel):
     max_window: Count | None = None
     max_weight: Count | None = None
     max_update_bytes: Count | None = None
+    max_epsilon: Epsilon | None = None
 
     def exceeded(self, plan: Plan) -> list[str]:
         """What in a plan is outside of the limits, a phrase each."""
@@ -57,13 +61,20 @@ class Limits(BaseModel):
             "window": plan.window,
             "weight": plan.weighting.cap,
             "update_bytes": plan.max_update_bytes,
+            "epsilon": plan.privacy.budget if plan.privacy and plan.privacy.budget is not None else math.inf,
         }
         found = []
         for name, limit in self.model_dump(exclude_none=True).items():
             most, _, what = name.partition("_")
             if values[what] > limit if most == "max" else values[what] < limit:
-                found.append(f"{what} {values[what]}, the charter's {name} is {limit}")
+                found.append(f"{what} {_told(values[what])}, the charter's {name} is {_told(limit)}")
         return found
+
+
+def _told(value: float) -> str:
+    if value == math.inf:
+        return "unlimited"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def limits_of(charter: bytes) -> Limits:

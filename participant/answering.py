@@ -23,7 +23,8 @@ from ledger.facts import Address, UpdateRecorded
 from ledger.following import Follower, View
 from ledger.history import History, Member, Round
 from ledger.logs import Log
-from ledger.plan import Plan, Training
+from ledger.plan import Plan
+from ledger.privacy import after, told
 from ledger.rules import Call, check
 from ledger.sealing import Identity, Sealed, seal_for
 from ledger.storage import Store
@@ -46,7 +47,7 @@ class Trains(Protocol):
     def examples(self) -> int:
         """How many examples there are."""
 
-    def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
+    def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
         """The tensors after training from `base`; the same arguments give the same bytes."""
 
 
@@ -185,10 +186,11 @@ class Answering:
         self.log.info("training", round=known.number, examples=self.trainer.examples)
         try:
             self._require_within_limits(view, known)
+            self._require_within_budget(view, known, member)
             seed = self._seed(known)
 
-            def train(base: Tensors, training: Training) -> Tensors:
-                return self.trainer.train(base, training, seed.number)
+            def train(base: Tensors, plan: Plan) -> Tensors:
+                return self.trainer.train(base, plan, seed.number)
 
             update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store, seed.witness)
             sealed = self._sealed(known, member, update)
@@ -223,6 +225,20 @@ class Answering:
             raise UsageError(f"whether the plan is within them: {error}") from None
         if exceeded := limits.exceeded(read_plan(known, self.store)):
             raise UsageError(f"the plan is outside of the charter's limits: {'; '.join(exceeded)}")
+
+    def _require_within_budget(self, view: View, known: Round, member: Member) -> None:
+        """A site spends no more of its examples' privacy than the plan's budget, and nothing that it cannot count."""
+        privacy = read_plan(known, self.store).privacy
+        if privacy is None or privacy.budget is None:
+            return
+        spent = after(view.history, member.id, known, lambda one: read_plan(one, self.store))
+        if spent.epsilon is None:
+            raise UsageError(f"whether it is within the plan's privacy budget is not known: {spent.unknown}")
+        if spent.epsilon > privacy.budget:
+            raise UsageError(
+                f"it would exceed the plan's privacy budget: epsilon {told(spent.epsilon)} after this round, "
+                f"{privacy.budget:g} at most"
+            )
 
     def _post(self, history: History, known: Round, answer: Answer) -> None:
         number, key_blob = known.number, answer.key_blob.digest if answer.key_blob else None

@@ -10,6 +10,7 @@ from time import perf_counter
 from ledger.errors import UsageError
 from ledger.plan import Plan, Training
 from ledger.plan_file import read_plan, update_bytes
+from ledger.privacy import epsilons, rounded_up
 from participant.policy import PolicyFile
 from participant.task import Task, hook
 from participant.tensors import difference
@@ -31,7 +32,9 @@ class Checked:
         after: And after one step on it.
         step_seconds: How long the step takes.
         epoch_seconds: How long an epoch takes, roughly.
-        round_seconds: And all epochs of a round.
+        round_seconds: And all of a round.
+        epsilon: What a round spends of the examples' privacy, at the plan's delta; None where that is not limited.
+        delta: The plan's; None where it is not private.
         notes: What may be meant so, and may not, a sentence each.
     """
 
@@ -43,6 +46,8 @@ class Checked:
     step_seconds: float
     epoch_seconds: float
     round_seconds: float
+    epsilon: float | None
+    delta: float | None
     notes: list[str]
 
 
@@ -60,7 +65,6 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
     """
     trainer = Trainer(task, data)
     size = update_bytes(trainer.schema())
-    training = WITHOUT_A_PLAN
     if plan_file is not None:
         plan = read_plan(plan_file, lambda: genesis(task, SEED))
         _fits(trainer, size, plan, plan_file)
@@ -68,17 +72,18 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
             raise UsageError(
                 f"{plan_file} is not within the policy {policy_file.path} ({'; '.join(refused)}): change one of them"
             )
-        training = plan.training
-    batch, once = training.batch_size, training.model_copy(update={"epochs": 1})
+    else:
+        plan = _without_a_plan(trainer, size)
+    batch, once, part = plan.training.batch_size, _one_step(plan), None if plan.privacy else plan.training.batch_size
     start = trainer.initial(SEED)
     before = trainer.evaluate(start, batch)
     with hook(task, "evaluate"):
         for name, value in before.items():
             if not math.isfinite(value):
                 raise UsageError(f"{name} is {value} before any training: look for empty or infinite values in {data}")
-    first = trainer.train(start, once, SEED, batch)  # torch loads much of itself in the first step
+    first = trainer.train(start, once, SEED, part)  # torch loads much of itself in the first step
     began = perf_counter()
-    trained = trainer.train(start, once, SEED, batch)
+    trained = trainer.train(start, once, SEED, part)
     step = perf_counter() - began
     with hook(task, "train"):
         if all(trained[name].tobytes() == start[name].tobytes() for name in start):
@@ -89,10 +94,33 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
         notes.append(
             "the same step twice gave different tensors: something in it is left to chance, or to several threads"
         )
-    if after.get("loss", 0.0) >= before.get("loss", math.inf):
+    if plan.privacy is None and after.get("loss", 0.0) >= before.get("loss", math.inf):
         notes.append("one step did not make the loss smaller: if an epoch does not either, lower the learning rate")
     epoch = step * math.ceil(trainer.examples / batch)
-    return Checked(trainer.examples, len(start), size, before, after, step, epoch, epoch * training.epochs, notes)
+    round_, epsilon, delta = epoch * plan.training.epochs, None, None
+    if privacy := plan.privacy:
+        epoch, round_, delta = step / privacy.sampling_rate, step * privacy.local_steps, privacy.delta
+        taken = ((privacy.noise_multiplier, privacy.sampling_rate), privacy.local_steps)
+        spent, _ = epsilons(frozenset({taken}), delta)
+        epsilon = rounded_up(spent) if math.isfinite(spent) else None
+        if epsilon is None:
+            notes.append("a round spends an unlimited epsilon: take more noise, a lower sampling rate or fewer steps")
+        elif privacy.budget is not None and spent > privacy.budget:
+            notes.append(f"a round spends more than the plan's budget of {privacy.budget:g}: no site will answer it")
+    return Checked(trainer.examples, len(start), size, before, after, step, epoch, round_, epsilon, delta, notes)
+
+
+def _without_a_plan(trainer: Trainer, size: int) -> Plan:
+    return Plan(
+        tensors=trainer.schema(), training=WITHOUT_A_PLAN, max_update_bytes=size, window=1, quorum=1, approvals=0
+    )
+
+
+def _one_step(plan: Plan) -> Plan:
+    once: dict[str, object] = {"training": plan.training.model_copy(update={"epochs": 1})}
+    if plan.privacy is not None:
+        once["privacy"] = plan.privacy.model_copy(update={"local_steps": 1})
+    return plan.model_copy(update=once)
 
 
 def _fits(trainer: Trainer, size: int, plan: Plan, file: Path) -> None:

@@ -13,7 +13,7 @@ from ledger.chain.contract import LedgerContract
 from ledger.entries import Genesis
 from ledger.errors import UsageError
 from ledger.history import Round
-from ledger.plan import MAX_PLAN_BYTES, Plan, Training
+from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import public_key, seal_for
 from ledger.storage import Blobs, Store
 from ledger.updates import NO_WITNESS, Place, decode_model, decode_update, encode, update_header
@@ -21,8 +21,8 @@ from participant.hospital import Hospital
 from participant.seeds import Seed
 from participant.tensors import Tensors
 
-Train = Callable[[Tensors, Training], Tensors]
-"""Local training: the base model's tensors and what the plan says of training in, the trained tensors out."""
+Train = Callable[[Tensors, Plan], Tensors]
+"""Local training: the base model's tensors and the round's plan in, the trained tensors out."""
 
 
 def make_update(
@@ -48,7 +48,7 @@ def make_update(
     """
     place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
     base = decode_model(blobs.get(known.opened.base, limit=plan.max_update_bytes), plan)
-    tensors = train(base.tensors, plan.training)
+    tensors = train(base.tensors, plan)
     header = update_header(place, member, examples, witness if plan.settlement > 1 else None)
     update = encode(header, plan.tensors, tensors)
     decode_update(update, plan, place, member, examples)
@@ -83,8 +83,8 @@ class Site:
         if known is None or member is None:
             raise UsageError("nothing to answer: no round is open, or this account is no member")
 
-        def train(base: Tensors, training: Training) -> Tensors:
-            return self.hospital.train(base, training, known.number)
+        def train(base: Tensors, plan: Plan) -> Tensors:
+            return self.hospital.train(base, plan.training, known.number)
 
         examples, witness = self.hospital.examples, Seed.of(self.identity, known).witness
         self._post(known, make_update(history.genesis, known, member.id, examples, train, self.store, witness))

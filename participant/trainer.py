@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ledger.errors import UsageError
-from ledger.plan import TensorSpec, Training
+from ledger.plan import Plan, TensorSpec
 from ledger.updates import MAX_HEADER_BYTES, MODEL_HEADER, Array, encode
 from participant.task import Task, hook
-from participant.tensors import Tensors, difference, read, schema_of, write
+from participant.tensors import Tensors, difference, federated, read, schema_of, write
 
 
 class Trainer:
@@ -60,21 +60,25 @@ class Trainer:
         """A new model's tensors, see `initial`."""
         return initial(self._task, seed)
 
-    def train(self, base: Mapping[str, Array], training: Training, seed: int, first: int | None = None) -> Tensors:
+    def train(self, base: Mapping[str, Array], plan: Plan, seed: int, first: int | None = None) -> Tensors:
         """Train for one round.
 
         Args:
             base: The base model's tensors in stored form, of any shape.
-            training: The plan's.
+            plan: The round's; with its `training`, or privately where it has `privacy`.
             seed: Decides the order of the examples, and all else that is left to chance; from 0 to 2^63 - 1.
             first: How many examples to train on, from the first on; None for all.
 
         Raises:
-            UsageError: If `base` is another model's, a hook fails, or the training diverges.
+            UsageError: If `base` is another model's, a hook fails, the training diverges, or the plan is private and
+                the task cannot be trained so.
         """
-        model = self._loaded(base, seed)
+        model, part = self._loaded(base, seed), self._part(first)
+        if plan.privacy is not None:
+            self._train_privately(model.train(), part, plan, seed)
         with _reproducible(seed), hook(self._task, "train"):
-            self._task.train(model.train(), self._part(first), training, seed)
+            if plan.privacy is None:
+                self._task.train(model.train(), part, plan.training, seed)
             if changed := difference(schema_of(model), self._schema, "what model() makes"):
                 raise UsageError(f"it changes the model's form: {changed}: train the model as it is")
             return read(model, "training diverged, lower the learning rate")
@@ -89,6 +93,25 @@ class Trainer:
         with _reproducible(0), torch.no_grad(), hook(self._task, "evaluate"):
             found = self._task.evaluate(model.eval(), self._part(first))
             return {str(name): float(value) for name, value in found.items()}
+
+    def _train_privately(self, model: nn.Module, part: Dataset[Any], plan: Plan, seed: int) -> None:
+        try:
+            from participant import private
+        except ModuleNotFoundError as error:
+            raise UsageError(f"a private plan needs {error.name}: pip install 'fedledger[dp]'") from None
+        assert plan.privacy is not None  # noqa: S101
+        with hook(self._task, "model"):
+            private.require_private(model)
+            untrained = {name: tensor for name, tensor in federated(model).items() if not tensor.requires_grad}
+            before = {name: tensor.detach().clone() for name, tensor in untrained.items()}
+        with _reproducible(seed), hook(self._task, "train"):
+            private.train(self._task, model, part, plan.training, plan.privacy, seed)
+            for name, tensor in untrained.items():
+                if not torch.equal(tensor, before[name]):
+                    raise UsageError(
+                        f"tensor {name!r} is changed by training without noise: a private plan lets only parameters "
+                        "change that the optimizer steps; keep it as it is"
+                    )
 
     def _part(self, first: int | None) -> Dataset[Any]:
         return self._dataset if first is None else Subset(self._dataset, range(min(first, self._examples)))

@@ -140,7 +140,7 @@ def _add(part: np.ndarray[Any, np.dtype[np.float32]], step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", choices=["gas", "audit", "one"])
+    parser.add_argument("what", choices=["gas", "audit", "privacy", "one"])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -149,6 +149,10 @@ def main() -> None:
             gas(arguments.json)
         case "audit":
             audits(arguments.json)
+        case "privacy":
+            from privacy_benchmark import main as privacy  # torch takes a while, and no other measurement needs it
+
+            privacy(arguments.json)
         case "one":
             one(arguments.folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -234,6 +235,27 @@ def incomplete(**changes: Any) -> Json:
     )
 
 
+def private(rounds: int = 20, sites: int = 4, **changes: Any) -> Json:
+    """The audit of a history whose plans are private from the second round on, with a budget from the fifth on.
+
+    The first site took part in a round that was not; what the second has spent is not known.
+    """
+    audit = document(rounds, sites, **changes)
+    for one in audit["timeline"][1:]:
+        spent: list[Json] = []
+        for update in one["updates"]:
+            member, epsilon = update["member"], round(0.4 * math.sqrt(one["round"]) + 0.1 * update["member"], 3)
+            known = (
+                {"epsilon": epsilon, "rdp": round(epsilon * 1.2, 3)}
+                if member > 2
+                else dict.fromkeys(("epsilon", "rdp"))
+            )
+            spent.append({"member": member, "known": member != 2, **known})
+        one["privacy"] = {"delta": 1e-5, "budget": 2.0 if one["round"] >= 5 else None, "spent": spent}
+    audit["timeline"][2]["privacy"]["spent"] = None
+    return audit
+
+
 def unreadable() -> Json:
     """The audit of a source that cannot be read."""
     check = document(0, 0)["checks"][0]
@@ -265,6 +287,10 @@ def hostile() -> Json:
     honest = violated(rounds=12, sites=len(HOSTILE), names=HOSTILE)
     honest["timeline"][3]["quality"] = {HOSTILE[0]: 0.5, HOSTILE[4]: 1e308, HOSTILE[9]: -1e308, "_": 0}
     honest["timeline"][4]["deadline"] = 2**64 - 1
+    spent = [
+        {"member": id_, "known": True, "epsilon": 100.0, "rdp": 100.0} for id_ in (*range(1, len(HOSTILE) + 1), 99)
+    ]
+    honest["timeline"][5]["privacy"] = {"delta": 5e-324, "budget": 999_999.0, "spent": spent}
     spoilt: Json = spoil(honest)
     return spoilt
 
@@ -313,6 +339,7 @@ def _round(number: int, rounds: int, weights: Sequence[int], chance: random.Rand
         "updates": updates,
         "attestations": attested if settled else [],
         "quality": {"auc": round(0.88 - 0.2 / number + chance.uniform(-0.01, 0.01), 4)} if settled else None,
+        "privacy": None,
         "gas": 180_000 + 39_113 * len(updates),
         "bytes": 12_000 * (len(updates) + 2),
     }

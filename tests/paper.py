@@ -5,7 +5,7 @@ That the rules are the contract's is shown by tests/ledger/test_contract.py, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,14 @@ class PaperLedger:
         plan: The plan of all rounds.
     """
 
-    def __init__(self, folder: Path, sites: int, schema: Mapping[str, TensorSpec], max_update_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sites: int,
+        schema: Mapping[str, TensorSpec],
+        max_update_bytes: int,
+        model: bytes | None = None,
+    ) -> None:
         self.folder = folder
         self.store = FolderStore(folder / "blobs")
         self.store.folder.mkdir(parents=True)
@@ -77,8 +84,8 @@ class PaperLedger:
                 (charter.digest, charter.codec),
                 key,
             )
-        model = self.put(encode(MODEL_HEADER, schema, _values(schema, 0)))
-        self.record(self._governor, facts.GenesisRecorded(model), "recordGenesis", _words(model))
+        genesis = self.put(model or encode(MODEL_HEADER, schema, _values(schema, 0)))
+        self.record(self._governor, facts.GenesisRecorded(genesis), "recordGenesis", _words(genesis))
 
     def put(self, blob: bytes) -> Cid:
         """Keep a blob, without waiting for the disk."""
@@ -106,8 +113,9 @@ class PaperLedger:
         apply(self.history, entry, Call(account.address))
         self._pairs.append((entry, self.history.head))
 
-    def play_round(self, update: Callable[[int, Place], bytes] | None = None, weight: int = 10) -> None:
+    def play_round(self, update: Callable[[int, Place], bytes] | None = None, weight: int | Sequence[int] = 10) -> None:
         """Open a round, let every site post (`update` gives its blob), settle and approve it."""
+        weights = [weight] * len(self.sites) if isinstance(weight, int) else weight
         plan = self.put(self.plan.encode())
         base_round = self.history.latest_released
         base = self.history.model_of(base_round)
@@ -123,10 +131,11 @@ class PaperLedger:
         self.record(self._aggregator, opened, "open", _words(plan), base_round, words)
         place = Place.of(self.genesis, opened)
         for member, site in enumerate(self.sites, 1):
-            blob = update(member, place) if update else self.update(member, place, weight)
+            own = weights[member - 1]
+            blob = update(member, place) if update else self.update(member, place, own)
             cid, sender = self.put(blob), Address(site.address.lower())
-            posted = facts.UpdateRecorded(number, member, cid, None, weight, sender)
-            self.record(site, posted, "postUpdate", number, _words(cid), bytes(32), weight)
+            posted = facts.UpdateRecorded(number, member, cid, None, own, sender)
+            self.record(site, posted, "postUpdate", number, _words(cid), bytes(32), own)
         proposal = propose(self.history, self.store)
         settlement = proposal.settlement
         assert settlement.model is not None

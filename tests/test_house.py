@@ -47,6 +47,7 @@ def test_nothing_unpickles(path: Path) -> None:
         "ledger/documents.py",
         "ledger/plan.py",
         "ledger/manifest.py",
+        "ledger/privacy.py",
     ],
 )
 def test_what_is_pure_does_no_io(name: str) -> None:
@@ -107,6 +108,7 @@ def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
         "loop",
         "mirroring",
         "plan_file",
+        "privacy",
         "receipts",
         "storage",
     ],

@@ -19,7 +19,7 @@ from ledger.chain.contract import LedgerContract
 from ledger.chain.signing import sign_acceptance, sign_update
 from ledger.cid import Cid
 from ledger.facts import AbortReason, ErasureReason, Role
-from ledger.plan import Plan, TensorSpec, Training
+from ledger.plan import DpSgd, Plan, TensorSpec, Training
 from ledger.sealing import Sealed, public_key, readers, seal
 from ledger.storage.folder import FolderStore
 from ledger.updates import MODEL_HEADER, Array, Place, encode, update_header
@@ -35,6 +35,12 @@ PLAN = Plan(
     quorum=2,
     approvals=1,
 )
+
+
+def private(**changes: float) -> DpSgd:
+    """A plan's part on privacy; a round of it spends an epsilon of 3.738."""
+    written = {"clip": 1, "noise_multiplier": 1.5, "sampling_rate": 0.5, "local_steps": 4, "delta": 1e-5}
+    return DpSgd.model_validate(written | changes)
 
 
 def tensors(value: float) -> dict[str, Array]:

@@ -4,7 +4,7 @@
 2. entries: the entries are complete and untouched up to a head that is known from elsewhere.
 3. authors: every entry is what its author signed.
 4. receipts: everything that members remember lies on this history.
-5. rules: every entry was allowed when it was recorded, and every plan is within the charter's limits.
+5. rules: entries were allowed, plans are within the charter's limits, and sites within the plans' privacy budgets.
 6. blobs: every blob is there, and is what its CID says.
 7. documents: every plan, base model and manifest says what it must, and every exclusion is true.
 8. settlement: settling every round again gives the recorded model, byte for byte.
@@ -31,6 +31,7 @@ from ledger.audit.opening import granted
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
 from ledger.audit.overview import MAX_REPORT_BYTES
 from ledger.audit.places import party, unread
+from ledger.audit.privacy import check_budgets
 from ledger.audit.replay import Progress, Replay
 from ledger.audit.report import Check, Finding, Ground, Meaning, Report, Scope, incomplete, noted, violated
 from ledger.audit.rounds import Access, RoundAudit, audit_round
@@ -77,9 +78,9 @@ MEANINGS = (
     Meaning(
         5,
         "rules",
-        "every entry was allowed when it was recorded, and every plan is within the charter's limits",
-        "nobody's: the contract's rules are replayed; times are the chain's",
-        "that the chain's times are true",
+        "entries were allowed, plans are within the charter's limits, and sites within the plans' privacy budgets",
+        "nobody's: the contract's rules are replayed, and the privacy spent is computed; times are the chain's",
+        "that the chain's times are true; that a site clipped and added noise as its plan says, which is its word",
     ),
     Meaning(
         6,
@@ -167,7 +168,8 @@ def audit(
     audits = _audit_rounds(replayed, chosen, charters, access, progress)
     if closed := sum(one.closed for one in audits.values()):
         scope = _left_closed(scope, closed, len(chosen))
-    rules = [*replayed.refusals, *charters.findings, *_each(audits, "limits")]
+    budgets, spent = check_budgets(replayed, audits)
+    rules = [*replayed.refusals, *charters.findings, *_each(audits, "limits"), *budgets]
     ended = sum(known.ended is not None for known in chosen)
     results: tuple[tuple[str, list[Finding]], ...] = (
         check_code(evidence, claims),
@@ -203,7 +205,7 @@ def audit(
         grounds,
         scope,
         overview.members(history),
-        overview.timeline(history, evidence, audits),
+        overview.timeline(history, evidence, audits, spent),
     )
 
 

@@ -65,8 +65,9 @@ def render(document: Mapping[str, Any]) -> str:
         names=names,
         sites=sites,
         matrix=_matrix(timeline),
-        figures={name: Markup(svg) for name, svg in _figures(timeline, sites, rules).items()},  # noqa: S704 - drawn here
+        figures={name: Markup(svg) for name, svg in _figures(timeline, sites, names, rules).items()},  # noqa: S704 - drawn here
         plot_rules=rules,
+        private=[one for one in timeline if one["privacy"]],
         measures=sorted({name for one in timeline for name in one["quality"] or {}}),
     )
 
@@ -119,7 +120,9 @@ def _matrix(timeline: Sequence[Round]) -> list[list[dict[str, Any]]]:
     return [rounds[at : at + ROUNDS_ACROSS] for at in range(0, len(rounds), ROUNDS_ACROSS)]
 
 
-def _figures(timeline: Sequence[Round], sites: Sequence[Mapping[str, Any]], rules: plots.Rules) -> dict[str, str]:
+def _figures(
+    timeline: Sequence[Round], sites: Sequence[Mapping[str, Any]], names: Mapping[int, str], rules: plots.Rules
+) -> dict[str, str]:
     """The plots for which there is something to plot, by name."""
     figures = {}
     if timeline:
@@ -128,6 +131,9 @@ def _figures(timeline: Sequence[Round], sites: Sequence[Mapping[str, Any]], rule
         )
     if any(one["quality"] for one in timeline):
         figures["quality"] = plots.quality(timeline, rules, "Quality by round; the table below has the same values.")
+    if any(one["privacy"] and one["privacy"]["spent"] for one in timeline):
+        label = "Epsilon by round and site; the table below has the same values."
+        figures["privacy"] = plots.privacy(timeline, names, rules, label)
     if any(site["share"] for site in sites):
         bars = [(f"{site['id']}  {site['name'] or ''}", site["share"]) for site in sites]
         figures["shares"] = plots.shares(bars, rules, "Share of weight by site; the table below has the same values.")

@@ -16,6 +16,7 @@ from ledger.entries import Entry
 from ledger.errors import FedledgerError
 from ledger.facts import Role
 from ledger.history import History, Round, Status
+from ledger.privacy import Spending, spent_document
 from ledger.storage import Blobs
 
 MAX_REPORT_BYTES = 1 << 20
@@ -68,15 +69,17 @@ class Overview:
         )
 
     def timeline(
-        self, history: History, evidence: Evidence, audits: Mapping[int, RoundAudit]
+        self, history: History, evidence: Evidence, audits: Mapping[int, RoundAudit], spent: Spending | None
     ) -> tuple[Mapping[str, Any], ...]:
         """The rounds in their order."""
         return tuple(
-            self._round(history, known, evidence, audits.get(known.number, RoundAudit()))
+            self._round(history, known, evidence, audits.get(known.number, RoundAudit()), spent)
             for known in history.rounds.values()
         )
 
-    def _round(self, history: History, known: Round, evidence: Evidence, audit: RoundAudit) -> Mapping[str, Any]:
+    def _round(
+        self, history: History, known: Round, evidence: Evidence, audit: RoundAudit, spent: Spending | None
+    ) -> Mapping[str, Any]:
         number, ended = known.number, known.ended
         rows = {row.member: row for row in audit.manifest.updates} if audit.manifest else {}
         updates = []
@@ -113,6 +116,7 @@ class Overview:
                 for member, one in sorted(known.attestations.items())
             ],
             "quality": _quality(known, evidence.store) if audit.plan and audit.plan.public_quality else None,
+            "privacy": _privacy(known, audit, spent),
             "gas": sum(gas) if len(gas) == len(used) else None,
             "bytes": _bytes(known, evidence.store),
         }
@@ -136,6 +140,17 @@ def _quality(known: Round, store: Blobs) -> dict[str, float] | None:
         except (FedledgerError, ValidationError):
             continue
     return None
+
+
+def _privacy(known: Round, audit: RoundAudit, spent: Spending | None) -> dict[str, Any] | None:
+    """What a private plan says, and what each site has spent by it; None where the plan is not private, or not read."""
+    if audit.plan is None or audit.plan.privacy is None:
+        return None
+    return {
+        "delta": audit.plan.privacy.delta,
+        "budget": audit.plan.privacy.budget,
+        "spent": None if spent is None else [spent_document(spent[known.number, one]) for one in sorted(known.updates)],
+    }
 
 
 def _bytes(known: Round, store: Blobs) -> int | None:

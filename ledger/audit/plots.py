@@ -111,6 +111,32 @@ def quality(rounds: Sequence[Round], rules: Rules, label: str) -> str:
     return _svg("quality", 2.6, draw, rules, label)
 
 
+def privacy(rounds: Sequence[Round], names: Mapping[int, str], rules: Rules, label: str) -> str:
+    """What each site has spent by round, and the plans' budgets."""
+    spent: dict[int, list[tuple[int, float]]] = {}
+    for one in rounds:
+        for site in (one["privacy"] or {}).get("spent") or []:
+            if _drawable(site["epsilon"]):
+                spent.setdefault(site["member"], []).append((one["round"], site["epsilon"]))
+    budgets = [(one["round"], one["privacy"]["budget"]) for one in rounds if one["privacy"]]
+    budgets = [(number, budget) for number, budget in budgets if _drawable(budget)]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for at, (member, points) in enumerate(sorted(spent.items())):
+            name = short(f"{member}  {names.get(member, '')}")
+            axes.plot(*zip(*points, strict=True), marker=MARKERS[at % len(MARKERS)], label=name)
+        if budgets:
+            axes.step(*zip(*budgets, strict=True), where="mid", color=RED, linestyle="--", marker="_", label="budget")
+        axes.set_ylabel("epsilon")
+        axes.set_ylim(bottom=0)
+        if spent or budgets:
+            axes.legend(loc="upper left", ncols=2)
+        _rounds_below(axes, rounds)
+
+    return _svg("privacy", 2.8, draw, rules, label)
+
+
 def shares(sites: Sequence[tuple[str, float]], rules: Rules, label: str) -> str:
     """Each site's share of all weight that was counted, between 0 and 1."""
 

@@ -227,7 +227,7 @@ def state_folder(state: Path) -> Path:
 
 
 def connected(
-    *, writes: bool = False, store: bool = False, ledger: bool = True, node: bool = True
+    *, writes: bool = False, store: bool = False, ledger: bool = True, node: bool = True, required: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options it needs, and what they say as its first argument, a `Connection`.
 
@@ -236,11 +236,12 @@ def connected(
         store: It reads or keeps blobs.
         ledger: There is a ledger already.
         node: It asks the chain's node.
+        required: Node and ledger must be said; else they are empty where nothing says them.
     """
     options = [
-        *[setting("rpc", required=True)] * node,
+        *[setting("rpc", required=required)] * node,
         setting("chain_id"),
-        *[setting("ledger", required=True)] * ledger,
+        *[setting("ledger", required=required)] * ledger,
         *[STATE] * (ledger or writes),
         *[setting("finality")] * (ledger and node),
         *[STORE, PLAIN_HTTP] * store,

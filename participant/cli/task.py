@@ -107,10 +107,14 @@ def _told(found: Checked) -> Iterator[tuple[str, object]]:
     yield "examples", f"{found.examples:,}"
     yield "update", f"{found.tensors:,} tensors, at most {found.update_bytes:,} bytes"
     for name, value in found.before.items():
-        yield name, f"{value:.4g} on the first batch, {found.after.get(name, float('nan')):.4g} after one step on it"
+        step = "one step on it" if found.delta is None else "one private step"
+        yield name, f"{value:.4g} on the first batch, {found.after.get(name, float('nan')):.4g} after {step}"
     yield "a step", _time(found.step_seconds)
     yield "an epoch", f"about {_time(found.epoch_seconds)}"
     yield "a round", f"about {_time(found.round_seconds)} of training"
+    if found.delta is not None:
+        spent = "unlimited" if found.epsilon is None else f"{found.epsilon:.3f}"
+        yield "epsilon", f"{spent} for one round, at delta {found.delta:g}"
 
 
 def _time(seconds: float) -> str:

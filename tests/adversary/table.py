@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ledger.audit.checks import MEANINGS
-from tests.adversary import frauds, test_bundle_frauds, test_cheating_aggregator, test_lying_nodes
+from tests.adversary import frauds, test_bundle_frauds, test_cheating_aggregator, test_lying_nodes, test_overspending
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
 
@@ -15,6 +15,8 @@ def corpus() -> Iterator[tuple[str, str, int, str]]:
         yield fraud.group, fraud.name, fraud.check, fraud.verdict.value
     for name, (_, check, _) in test_cheating_aggregator.FRAUDS.items():
         yield "aggregator", name, check, "violated"
+    for name, (_, check, _) in test_overspending.FRAUDS.items():
+        yield "site", name, check, "violated"
     for name, (_, _, check, verdict, _) in test_lying_nodes.FRAUDS.items():
         yield "node", name, check, verdict.value
     for name, (_, check, verdict, _) in test_bundle_frauds.FRAUDS.items():

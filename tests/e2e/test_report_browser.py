@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ledger.audit.html import render
-from tests.documents import Json, document, hostile, incomplete, unreadable, violated
+from tests.documents import Json, document, hostile, incomplete, private, unreadable, violated
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -37,6 +37,7 @@ DOCUMENTS: dict[str, Callable[[], Json]] = {
     "incomplete": incomplete,
     "unreadable": unreadable,
     "hostile": hostile,
+    "private": private,
     "large": lambda: document(50, 20),
     "wide": lambda: excluded_everywhere(document(10, 6)),
 }

@@ -529,7 +529,7 @@ FIELDS: dict[str, set[str]] = {
     "member": {"id", "name", "account", "roles"},
     "round": {
         "round", "status", "opened_at", "deadline", "ended_at", "released_at", "aggregator", "model", "counted",
-        "eligible", "updates", "attestations", "quality", "gas", "bytes",
+        "eligible", "updates", "attestations", "quality", "privacy", "gas", "bytes",
     },
     "update": {"member", "outcome", "weight", "reason", "cid", "at", "relayed"},
     "attestation": {"member", "approve", "report"},

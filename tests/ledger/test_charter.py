@@ -6,7 +6,7 @@ import pytest
 
 from ledger.charter import Limits, limits_of
 from ledger.plan import Plan, Weighting
-from tests.world import CHARTER_2, PLAN
+from tests.world import CHARTER_2, PLAN, private
 
 
 def charter(block: str) -> bytes:
@@ -83,6 +83,7 @@ LIMITED: dict[str, tuple[dict[str, Any], str]] = {
     "max_window": ({"window": 2}, "window"),
     "max_weight": ({"weighting": Weighting(cap=2)}, "weight"),
     "max_update_bytes": ({"max_update_bytes": 2}, "update_bytes"),
+    "max_epsilon": ({"privacy": private(budget=2.0)}, "epsilon"),
 }
 """Every limit: a plan in which what it limits is 2, and how that is called."""
 

@@ -51,5 +51,5 @@ def test_every_check_has_one_number_and_name_and_says_what_it_proves_in_the_one_
 def test_the_corpus_has_at_least_a_hundred_frauds_and_every_group_and_check_has_some() -> None:
     frauds = list(corpus())
     assert len(frauds) == len({(group, name) for group, name, _, _ in frauds}) >= 100
-    assert {group for group, *_ in frauds} == {"storage", "entries", "authors", "aggregator", "node", "bundle"}
+    assert {group for group, *_ in frauds} == {"storage", "entries", "authors", "aggregator", "site", "node", "bundle"}
     assert {check for _, _, check, _ in frauds} >= {1, 2, 3, 4, 5, 6, 7, 8}

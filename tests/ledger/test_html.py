@@ -18,7 +18,18 @@ import pytest
 
 from ledger.audit.html import render
 from ledger.audit.report import plain
-from tests.documents import BEGINNING, CHECKS, Json, document, finding, hostile, incomplete, unreadable, violated
+from tests.documents import (
+    BEGINNING,
+    CHECKS,
+    Json,
+    document,
+    finding,
+    hostile,
+    incomplete,
+    private,
+    unreadable,
+    violated,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "link", "br"}
@@ -68,6 +79,7 @@ DOCUMENTS: dict[str, Callable[[], Json]] = {
     "incomplete": incomplete,
     "unreadable": unreadable,
     "hostile": hostile,
+    "private": private,
     "empty": lambda: document(0, 0),
     "small": lambda: document(1, 1),
 }
@@ -227,6 +239,18 @@ def test_what_there_is_nothing_of_has_no_plot() -> None:
     assert [one["aria-label"] for one in Page(render(audit)).all("svg")] == [
         "Timeline of 20 rounds; the table below has the same times."
     ]
+
+
+def test_privacy_is_told_where_plans_are_private_with_whose_word_it_rests_on() -> None:
+    assert 'id="privacy"' not in render(document())
+    page = Page(render(private()))
+    labels = [one["aria-label"] for one in page.all("svg")]
+    assert "Epsilon by round and site; the table below has the same values." in labels
+    words = page.text("main")
+    assert "is that site's word: no audit proves it" in words
+    assert {"1.100", "unlimited", "unknown"} <= set(page.texts["td"])
+    assert "not computed: dp-accounting was not installed" in words
+    assert page.text("svg").count("budget") == 1
 
 
 def test_fifty_rounds_of_twenty_sites_are_under_two_megabytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ledger.facts import UpdateRecorded
 from ledger.following import Follower
 from ledger.history import Round
 from ledger.logs import Log
-from ledger.plan import Training
+from ledger.plan import Plan
 from ledger.receipts import StateFolder
 from ledger.sealing import open_key, open_update
 from ledger.storage.folder import FolderStore
@@ -26,7 +27,7 @@ from participant.answering import Answering
 from participant.outbox import ANSWER, Outbox
 from participant.seeds import Seed
 from tests.cli import Cli
-from tests.world import PLAN, identity_of
+from tests.world import PLAN, identity_of, private
 
 
 class Trainer:
@@ -37,7 +38,7 @@ class Trainer:
     def __init__(self, fails: Exception | None = None) -> None:
         self.trained, self.seeds, self._fails = 0, list[int](), fails
 
-    def train(self, base: Mapping[str, Array], training: Training, seed: int) -> dict[str, Any]:
+    def train(self, base: Mapping[str, Array], plan: Plan, seed: int) -> dict[str, Any]:
         self.trained += 1
         self.seeds.append(seed)
         if self._fails:
@@ -295,3 +296,34 @@ def test_a_damaged_answer_is_named(tmp_path: Path, damage: bytes) -> None:
         return
     with pytest.raises(UnavailableError, match=f"{ANSWER} is damaged"):
         outbox.get(PLACE, 1)
+
+
+# ----------------------------------------------------------------------------------------------- privacy
+
+
+def test_a_round_that_would_exceed_the_privacy_budget_is_not_answered(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(privacy=private(budget=5))
+    site.steps()
+    cli.ok("site 2", "round", "post", "1", cli.update(2), "--weight", "10")
+    cli.ok("aggregator", "round", "settle")
+    cli.ok("auditor", "attest", "1")
+    cli.open(privacy=private(budget=5))
+    site.steps()
+    assert (site.trainer.trained, dict(site.round.updates)) == (1, {}), "the second one is not trained for"
+    assert site.said.count("it would exceed the plan's privacy budget: epsilon 5.219 after this round, 5 at most") == 1
+
+
+def test_a_round_without_a_budget_is_answered(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(privacy=private())
+    site.steps()
+    assert site.trainer.trained == 1
+
+
+def test_a_budget_that_cannot_be_computed_is_not_spent(
+    cli: Cli, site: SiteAtWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    cli.open(privacy=private(budget=99, delta=1e-6))  # a delta that nothing was computed for yet
+    site.steps()
+    assert site.trainer.trained == 0
+    assert "which is not installed: pip install 'fedledger[privacy]'" in site.said

@@ -17,7 +17,7 @@ from ledger.facts import AbortReason
 from ledger.following import Follower
 from ledger.history import Round
 from ledger.logs import Log
-from ledger.plan import Training
+from ledger.plan import Plan, Training
 from ledger.receipts import StateFolder
 from participant.answering import Answering
 from participant.task import Task, hook
@@ -31,7 +31,7 @@ class Adds:
 
     examples = 10
 
-    def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
+    def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
         return {name: array + 1 for name, array in base.items()}
 
 
@@ -131,9 +131,9 @@ def test_an_update_that_is_taken_back_with_its_block_is_posted_again_until_it_is
 
 def test_a_log_says_where_a_task_fails_and_not_what_it_quotes_of_records(site: Site) -> None:
     class Failing(Adds):
-        def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
+        def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
             with hook(task, "train"):
-                task.train(task.model(), task.load(Path()), training, seed)
+                task.train(task.model(), task.load(Path()), plan.training, seed)
             return base
 
     task = Fails()

@@ -36,7 +36,7 @@ class Adds:
     examples = 10
     trained = 0
 
-    def train(self, base: Tensors, training: Training, seed: int) -> Tensors:
+    def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
         self.trained += 1
         return {name: array + 1 for name, array in base.items()}
 

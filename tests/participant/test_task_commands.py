@@ -14,6 +14,7 @@ from ledger.cid import cid_of
 from ledger.cli import main
 from ledger.facts import Address
 from ledger.plan_file import read_plan, update_bytes
+from ledger.privacy import epsilons
 from ledger.updates import MODEL_HEADER, Place, decode, decode_model, encode, update_header
 from participant import example, heart
 from participant.task import load_task
@@ -21,7 +22,9 @@ from participant.trainer import Trainer, genesis
 from tests.world import PLAN
 
 HEART = Path(__file__).resolve().parents[2] / "examples" / "heart"
-TASK, DATA, OTHER, TOML = (str(HEART / name) for name in ("task.py", "cleveland.csv", "hungary.csv", "plan.toml"))
+TASK, DATA, OTHER, TOML, PRIVATE = (
+    str(HEART / name) for name in ("task.py", "cleveland.csv", "hungary.csv", "plan.toml", "plan-private.toml")
+)
 GOOD = (HEART / "task.py").read_text(encoding="utf-8")
 
 
@@ -85,12 +88,44 @@ def test_the_example_can_answer_rounds_of_its_plan(data: str, examples: int) -> 
 
 
 @pytest.mark.parametrize("data", [DATA, OTHER])
+def test_the_example_can_answer_ten_rounds_of_its_private_plan(data: str) -> None:
+    told = json.loads(ok("check", TASK, "--data", data, "--plan", PRIVATE, "--json"))
+    assert (told["epsilon"], told["delta"], told["notes"]) == (1.366, 1e-5, [])
+    text = ok("check", TASK, "--data", data, "--plan", PRIVATE)
+    assert "after one private step\n" in text
+    assert "epsilon   1.366 for one round, at delta 1e-05\n" in text
+    plan = read_plan(Path(PRIVATE), lambda: genesis(load_task(Path(TASK)), 0))
+    assert limits_of((HEART / "charter.md").read_bytes()).exceeded(plan) == []
+    privacy = plan.privacy
+    assert privacy is not None
+    assert privacy.budget is not None
+    step = (privacy.noise_multiplier, privacy.sampling_rate)
+    ten, eleven = (epsilons(frozenset({(step, rounds * privacy.local_steps)}), privacy.delta)[0] for rounds in (10, 11))
+    assert ten <= privacy.budget < eleven
+
+
+def test_a_private_plan_that_cannot_work_is_noted_or_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    text = Path(PRIVATE).read_text(encoding="utf-8")
+    for change, said in (
+        (("noise_multiplier = 2.0", "noise_multiplier = 0.1"), "a round spends an unlimited epsilon"),
+        (("budget = 4.0", "budget = 1.0"), "a round spends more than the plan's budget of 1: no site will answer it"),
+    ):
+        plan.write_text(text.replace(*change))
+        assert f"Note: {said}" in ok("check", TASK, "--data", DATA, "--plan", str(plan))
+    plan.write_text(text)
+    other = changed(tmp_path, ("nn.ReLU()", "nn.BatchNorm1d(16)"))
+    said = refused("check", other, "--data", DATA, "--plan", str(plan))
+    assert "in model: layer '1' (BatchNorm1d) cannot be trained privately: it mixes the examples of a batch" in said
+
+
+@pytest.mark.parametrize("data", [DATA, OTHER])
 def test_training_by_the_plan_improves_the_model_and_gives_the_same_bytes_in_another_process(data: str) -> None:
     task = load_task(Path(TASK))
     trainer, blob = Trainer(task, Path(data)), genesis(task, 0)
     plan = read_plan(Path(TOML), lambda: blob)
     base = decode_model(blob, plan).tensors
-    trained = trainer.train(base, plan.training, 1)
+    trained = trainer.train(base, plan, 1)
     assert trainer.evaluate(trained)["loss"] < trainer.evaluate(base)["loss"] - 0.05
     update = encode(
         update_header(Place(1, Address("0x" + "c0" * 20), 1, cid_of(plan.encode()), cid_of(blob)), 1, trainer.examples),
@@ -100,11 +135,11 @@ def test_training_by_the_plan_improves_the_model_and_gives_the_same_bytes_in_ano
     assert len(update) <= plan.max_update_bytes
     program = f"""
 from pathlib import Path
-from ledger.plan import Training
+from ledger.plan import Plan
 from participant.task import load_task
 from participant.trainer import Trainer
 trainer = Trainer(load_task(Path({TASK!r})), Path({data!r}))
-trained = trainer.train(trainer.initial(), Training.model_validate({plan.training.model_dump()}), 1)
+trained = trainer.train(trainer.initial(), Plan.decode({plan.encode()!r}), 1)
 print({{name: array.tobytes().hex() for name, array in trained.items()}})
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -20,8 +20,9 @@ from ledger.updates import MODEL_HEADER, decode, encode
 from participant.task import Task
 from participant.tensors import Tensors
 from participant.trainer import Trainer, genesis
+from tests.world import PLAN
 
-TRAINING = Training(epochs=2, batch_size=4, learning_rate=0.05)
+ROUND = PLAN.model_copy(update={"training": Training(epochs=2, batch_size=4, learning_rate=0.05)})
 HERE = Path(__file__)  # some data that is there
 
 
@@ -86,10 +87,10 @@ def test_the_same_inputs_and_seed_give_the_same_bytes_and_another_seed_others(ma
 
     one, other = trainer(make, data()), trainer(make, data())
     base = one.initial(3)
-    first = one.train(base, TRAINING, 7)
-    one.train(base, TRAINING, 8)
-    assert as_bytes(first) == as_bytes(one.train(base, TRAINING, 7)) == as_bytes(other.train(base, TRAINING, 7))
-    assert as_bytes(first) != as_bytes(one.train(base, TRAINING, 8))
+    first = one.train(base, ROUND, 7)
+    one.train(base, ROUND, 8)
+    assert as_bytes(first) == as_bytes(one.train(base, ROUND, 7)) == as_bytes(other.train(base, ROUND, 7))
+    assert as_bytes(first) != as_bytes(one.train(base, ROUND, 8))
     assert as_bytes(first) != as_bytes(base)
 
 
@@ -99,7 +100,7 @@ def test_chance_threads_and_modes_are_afterwards_as_they_were() -> None:
     np.random.seed(1)
     threads = torch.get_num_threads()
     asked = trainer(normalised)
-    asked.evaluate(asked.train(asked.initial(), TRAINING, 5))
+    asked.evaluate(asked.train(asked.initial(), ROUND, 5))
     drawn = float(torch.rand(1)), random.random(), float(np.random.rand())
     torch.manual_seed(1)
     random.seed(1)
@@ -122,7 +123,7 @@ def test_data_that_draws_with_any_of_the_three_generators_trains_the_same_again(
 
     asked = trainer(linear, Noisy())
     base = asked.initial()
-    assert as_bytes(asked.train(base, TRAINING, 1)) == as_bytes(asked.train(base, TRAINING, 1))
+    assert as_bytes(asked.train(base, ROUND, 1)) == as_bytes(asked.train(base, ROUND, 1))
 
 
 def test_the_genesis_blob_of_a_seed_is_always_the_same_and_holds_the_initial_tensors() -> None:
@@ -140,7 +141,8 @@ def test_the_genesis_blob_of_a_seed_is_always_the_same_and_holds_the_initial_ten
 def test_training_starts_from_the_base_as_a_blob_holds_it_and_makes_the_loss_smaller() -> None:
     asked = trainer(linear)
     base = decode(genesis(Made(linear), 0)).tensors
-    trained = asked.train(base, Training(epochs=30, batch_size=4, learning_rate=0.1), 0)
+    long = ROUND.model_copy(update={"training": Training(epochs=30, batch_size=4, learning_rate=0.1)})
+    trained = asked.train(base, long, 0)
     assert asked.evaluate(trained)["loss"] < asked.evaluate(base)["loss"]
     assert asked.examples == 10
     assert encode(MODEL_HEADER, asked.schema(), trained)
@@ -176,7 +178,7 @@ def test_tensors_go_in_and_come_out_bit_for_bit(seed: int) -> None:
         "empty": "F32",
     }
     flat = {name: np.ravel(array) for name, array in base.items()}
-    assert as_bytes(asked.train(flat, TRAINING, 0)) == as_bytes(base)
+    assert as_bytes(asked.train(flat, ROUND, 0)) == as_bytes(base)
 
 
 def test_running_means_of_batch_normalisation_are_averaged_and_its_counter_stays() -> None:
@@ -184,13 +186,13 @@ def test_running_means_of_batch_normalisation_are_averaged_and_its_counter_stays
     assert {"1.running_mean", "1.running_var"} < asked.schema().keys()
     assert "1.num_batches_tracked" not in asked.schema()
     base = asked.initial()
-    assert as_bytes(asked.train(base, TRAINING, 0))["1.running_mean"] != as_bytes(base)["1.running_mean"]
+    assert as_bytes(asked.train(base, ROUND, 0))["1.running_mean"] != as_bytes(base)["1.running_mean"]
 
 
 def test_batch_normalisation_trains_where_one_example_is_left_for_the_last_batch() -> None:
     x = torch.arange(27.0).reshape(9, 3)
     asked = trainer(normalised, TensorDataset(x, torch.arange(9) % 2))
-    assert asked.train(asked.initial(), TRAINING, 0)
+    assert asked.train(asked.initial(), ROUND, 0)
 
 
 def test_tied_tensors_are_there_once_and_stay_tied() -> None:
@@ -202,7 +204,7 @@ def test_tied_tensors_are_there_once_and_stay_tied() -> None:
     asked = trainer(make)
     assert sorted(asked.schema()) == ["0.bias", "0.weight", "1.bias", "2.bias", "2.weight"]
     base = asked.initial()
-    trained = asked.train(base, TRAINING, 0)
+    trained = asked.train(base, ROUND, 0)
     assert as_bytes(trained)["0.weight"] != as_bytes(base)["0.weight"]
     assert asked.evaluate(trained) != asked.evaluate({**trained, "0.weight": base["0.weight"]})
 
@@ -237,7 +239,7 @@ def test_odd_names_stay_as_they_are(name: str) -> None:
     make = with_parameter(name, torch.zeros(2))
     decoded = decode(genesis(Made(make), 0))
     assert name in decoded.schema
-    assert name in trainer(make).train(decoded.tensors, TRAINING, 0)
+    assert name in trainer(make).train(decoded.tensors, ROUND, 0)
 
 
 def extra_state() -> nn.Module:
@@ -318,7 +320,7 @@ def test_data_that_is_not_there_is_refused_before_it_is_loaded(tmp_path: Path) -
 def test_a_list_of_pairs_is_data() -> None:
     asked = trainer(linear, [(np.ones(3, np.float32), 1), (np.zeros(3, np.float32), 0)])
     assert asked.examples == 2
-    assert asked.train(asked.initial(), TRAINING, 0)
+    assert asked.train(asked.initial(), ROUND, 0)
 
 
 @pytest.mark.parametrize(
@@ -333,14 +335,14 @@ def test_a_list_of_pairs_is_data() -> None:
 def test_another_models_tensors_are_refused(change: dict[str, Any], said: str) -> None:
     asked = trainer(linear)
     base = {name: array for name, array in (asked.initial() | change).items() if array is not None}
-    assert said in refused(lambda: asked.train(base, TRAINING, 0))
+    assert said in refused(lambda: asked.train(base, ROUND, 0))
     assert said in refused(lambda: asked.evaluate(base))
 
 
 def test_training_that_diverges_names_the_tensor_and_what_to_do() -> None:
     data = TensorDataset(torch.full((8, 3), 1e30), torch.full((8, 2), -1e30))
     asked = trainer(lambda: nn.Linear(3, 2), data)
-    said = refused(lambda: asked.train(asked.initial(), TRAINING, 0))
+    said = refused(lambda: asked.train(asked.initial(), ROUND, 0))
     assert (
         "in train: training diverged, lower the learning rate: tensor 'weight' has a value that is NaN or inf" in said
     )
@@ -368,7 +370,7 @@ def test_a_hook_that_spoils_the_model_or_fails_is_told(change: Callable[[Any], o
             change(model)
 
     asked = Trainer(Spoiling(linear), HERE)
-    assert said in refused(lambda: asked.train(asked.initial(), TRAINING, 0))
+    assert said in refused(lambda: asked.train(asked.initial(), ROUND, 0))
 
 
 def test_a_measure_that_is_no_number_by_name_is_refused() -> None:
