@@ -62,7 +62,8 @@ def examine(
     if not isinstance(known.ended, RoundSettled):
         raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
     self_test()
-    access = Access(identities, granted(history, store, identities)[0])
+    # The report is for everybody, and a sealed update is not.
+    access = Access(identities, granted(history, store, identities)[0], details=False)
     findings = audit_round(history, known, store, access=access).findings
     verdict = worst(finding.verdict for finding in findings)
     texts = [finding.sentence for finding in findings]

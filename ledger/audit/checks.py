@@ -93,15 +93,18 @@ MEANINGS = (
         7,
         "documents",
         "every plan, base model and manifest says what it must, and every exclusion is true",
-        "nobody's: they are read and derived again; `unavailable` is the aggregator's claim",
-        "that an update which was claimed unavailable was so",
+        "nobody's: they are read and derived again; `unavailable`, and `unopenable` where no key of yours was named, is "
+        "the aggregator's claim",
+        "that an update which was claimed unavailable was so; of updates that stay sealed, whether the reasons are "
+        "true",
     ),
     Meaning(
         8,
         "settlement",
         "settling every round again gives the recorded model, byte for byte",
         "nobody's: it is computed again",
-        "that a site trained honestly, on honest data, on as many examples as it says",
+        "that a site trained honestly, on honest data, on as many examples as it says; rounds that no key of yours "
+        "opens",
     ),
     Meaning(
         9,

@@ -38,11 +38,13 @@ class Access:
         identities: The auditor's own age identities.
         grants: What was granted to them, by round.
         only_public: Whether it was asked for no more than what needs no key.
+        details: Whether findings say what in a sealed update is wrong, and not only for which reason it is excluded.
     """
 
     identities: Sequence[Identity] = ()
     grants: Mapping[int, Sequence[Masked]] = field(default_factory=dict)
     only_public: bool = False
+    details: bool = True
 
 
 @dataclass
@@ -386,7 +388,8 @@ class _RoundCheck:
                 continue
             update = self.known.updates[row.member]
             where = self._at(member=party(self.history, row.member), cid=update.update)
-            detail = f" ({again.details[row.member]})" if row.member in again.details else ""
+            tells = row.member in again.details and (self.access.details or manifest.annex is None)
+            detail = f" ({again.details[row.member]})" if tells else ""
             said = shown.get(row.member)
             if said is not None and said.update == row.update and said != row:
                 text = "the manifest says something else of it than settling again"

@@ -188,3 +188,24 @@ def test_a_large_blob_is_kept_and_read_in_little_memory(daemon: Daemon, tmp_path
     assert copied < HEADROOM
     assert put < HEADROOM
     FolderStore(tmp_path / "copies").verify(cid)
+
+
+def test_what_is_removed_is_unpinned_and_not_to_be_had_any_more(daemon: Daemon) -> None:
+    store = IpfsStore(daemon.url, deadline=Deadline(seconds=2.0))
+    key_blob, kept = store.put(os.urandom(500)), store.put(b"kept")
+    store.remove(key_blob)
+    assert str(key_blob) not in pins(daemon)
+    with pytest.raises(BlobMissingError):
+        store.get(key_blob)
+    store.remove(key_blob)
+    assert store.get(kept) == b"kept"
+
+
+def test_a_blob_of_several_blocks_is_gone_with_the_nodes_next_collection(daemon: Daemon) -> None:
+    store = IpfsStore(daemon.url, deadline=Deadline(seconds=2.0))
+    cid = store.put(os.urandom(2 * CHUNK))
+    store.remove(cid)
+    assert str(cid) not in pins(daemon)
+    daemon.rpc("repo/gc")
+    with pytest.raises(BlobMissingError):
+        store.get(cid)

@@ -14,7 +14,7 @@ import pytest
 
 from ledger.cid import CHUNK, cid_of, cid_of_chunks
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, UnavailableError
-from ledger.storage.folder import FolderStore
+from ledger.storage.folder import FolderStore, shard
 
 
 @pytest.fixture
@@ -251,3 +251,22 @@ def test_what_is_no_folder_keeps_nothing(tmp_path: Path, place: str) -> None:
 def test_a_folder_in_the_blobs_place_is_not_replaced(store: FolderStore, tmp_path: Path) -> None:
     store.path(cid_of(b"blob")).mkdir(parents=True)
     keep_fails(store, b"blob", FolderStore(tmp_path / "other"), "Is a directory")
+
+
+def test_what_is_removed_is_gone_wherever_it_lay_and_nothing_else_is(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    flat, kept = store.put(b"flat"), store.put(b"kept")
+    sharded = cid_of(b"sharded")
+    (tmp_path / shard(sharded)).mkdir()
+    (tmp_path / shard(sharded) / str(sharded)).write_bytes(b"sharded")
+    for cid in (flat, sharded, flat):
+        store.remove(cid)
+        with pytest.raises(BlobMissingError):
+            store.get(cid)
+    assert store.get(kept) == b"kept"
+
+
+def test_a_blob_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    (tmp_path / str(cid_of(b"in the way"))).mkdir()
+    with pytest.raises(UnavailableError, match="cannot give up the blob"):
+        FolderStore(tmp_path).remove(cid_of(b"in the way"))
