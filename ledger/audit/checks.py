@@ -93,8 +93,8 @@ MEANINGS = (
         7,
         "documents",
         "every plan, base model and manifest says what it must, and every exclusion is true",
-        "nobody's: they are read and derived again; `unavailable`, and `unopenable` where no key of yours was named, is "
-        "the aggregator's claim",
+        "nobody's: they are read and derived again; `unavailable`, and `unopenable` where no key of yours was named, "
+        "is the aggregator's claim",
         "that an update which was claimed unavailable was so; of updates that stay sealed, whether the reasons are "
         "true",
     ),
