@@ -1,12 +1,13 @@
 """Documents have one byte form and are read back strictly."""
 
+import json
 from typing import Any
 
 import pytest
 
 from ledger.documents import canonical, parse
 from ledger.errors import InvalidBlobError
-from ledger.manifest import Manifest
+from ledger.manifest import Manifest, Reason, Row
 from ledger.plan import Plan
 from tests.world import PLAN
 
@@ -85,3 +86,45 @@ def test_a_manifest_with_an_unknown_reason_is_refused() -> None:
     document |= {"base": "b", "updates": [row], "counted": 0, "model": None}
     with pytest.raises(InvalidBlobError, match="excluded"):
         Manifest.decode(canonical(document))
+
+
+MANIFEST = Manifest(
+    settlement=2,
+    chain_id=1337,
+    ledger="0x" + "5a" * 20,
+    round=7,
+    plan="b" + "p" * 58,
+    base="b" + "a" * 58,
+    updates=[
+        Row(member=1, update="b" + "c" * 58, weight=212, excluded=None),
+        Row(member=3, update="b" + "d" * 58, weight=None, excluded=Reason.UNOPENABLE),
+    ],
+    counted=1,
+    model="b" + "m" * 58,
+    annex="YW5uZXg=",
+)
+
+
+def test_a_manifest_is_the_known_bytes_and_says_weights_and_reasons_and_nothing_else_of_updates() -> None:
+    assert MANIFEST.encode() == (
+        b'{"annex":"YW5uZXg=","base":"b' + b"a" * 58 + b'","chain_id":1337,"counted":1,"kind":"manifest","ledger":"0x'
+        + b"5a" * 20 + b'","model":"b' + b"m" * 58 + b'","plan":"b' + b"p" * 58 + b'","round":7,"settlement":2,'
+        b'"updates":[{"excluded":null,"member":1,"update":"b' + b"c" * 58 + b'","weight":212},'
+        b'{"excluded":"unopenable","member":3,"update":"b' + b"d" * 58 + b'","weight":null}]}'
+    )  # fmt: skip
+    assert Manifest.decode(MANIFEST.encode()) == MANIFEST
+
+
+def test_plans_and_manifests_of_settlement_1_are_read_and_written_as_before() -> None:
+    written = canonical(
+        {key: value for key, value in json.loads(PLAN.encode()).items() if key not in ("seal", "privacy")}
+        | {"settlement": 1}
+    )
+    plan = Plan.decode(written)
+    assert (plan.settlement, plan.seal, plan.privacy) == (1, "none", None)
+    assert plan.encode() == written
+    before = {key: value for key, value in json.loads(MANIFEST.encode()).items() if key != "annex"} | {"settlement": 1}
+    manifest = Manifest.decode(canonical(before))
+    assert (manifest.annex, manifest.encode()) == (None, canonical(before))
+    with pytest.raises(InvalidBlobError, match="it states everything"):
+        Manifest.decode(canonical(before | {"annex": None}))
