@@ -19,12 +19,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from pyrage.x25519 import Identity
 
+from ledger.age import read_age_key
 from ledger.audit.bundle import blobs_of
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.facts import UpdateRecorded
 from ledger.plan import TensorSpec
+from ledger.sealing import open_into, open_key, open_update, seal, seal_into
 from tests.anvil import Anvil
 from tests.gas import measure  # the tests compare the same measurement with its snapshot
 from tests.paper import PaperLedger
@@ -36,6 +39,8 @@ HISTORIES = {
     "1 MB x 500": (260_000, 10, 50),
     "100 MB x 10": (26_000_000, 10, 1),
 }
+SIZES = [1, 10, 100]  # MB of an update
+RUNS = 5
 LEAF, STEP = 1 << 20, 1 << 15
 
 
@@ -107,6 +112,66 @@ def one(folder: Path) -> None:
     print(json.dumps(row))
 
 
+def seals(as_json: bool) -> None:
+    """How fast an update is sealed and opened, next to sha256 of it; each size in a process of its own."""
+    rows = []
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as temporary:
+            (Path(temporary) / "update").write_bytes(os.urandom(size * 1_000_000))
+            command = [sys.executable, __file__, "one-seal", "--folder", temporary]
+            rows.append({"mb": size} | json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    titles = ["seal MB/s", "open MB/s", "sha256 MB/s", "seal/sha256", "open/sha256", "seal takes MB", "open takes MB"]
+    print(f"{'update MB':>9}" + "".join(f"{title:>15}" for title in titles))
+    for row in rows:
+        speeds = "".join(f"{row[name]:>15,.0f}" for name in ("seal_mb_per_s", "open_mb_per_s", "sha256_mb_per_s"))
+        ratios = "".join(f"{row[name]:>15.2f}" for name in ("seal_of_sha256", "open_of_sha256"))
+        memory = "".join(f"{row[name]:>15.1f}" for name in ("seal_peak_mb", "open_peak_mb"))
+        print(f"{row['mb']:>9}{speeds}{ratios}{memory}")
+
+
+def one_seal(folder: Path) -> None:
+    """Seal and open one update: first from file to file, for the memory; then in memory, for the speed."""
+    reader = Identity.generate()
+    to = [read_age_key(str(reader.to_public()))]
+    with (folder / "update").open("rb") as source, (folder / "sealed").open("wb") as sink:
+        before = _reset_peak()
+        key_blob = seal_into(source, sink, to)
+        seal_peak = _peak() - before
+    key = open_key(key_blob, [reader]) or ""
+    with (folder / "sealed").open("rb") as source, (folder / "opened").open("wb") as sink:
+        before = _reset_peak()
+        assert open_into(source, sink, key)
+        open_peak = _peak() - before
+    update = (folder / "update").read_bytes()
+    assert (folder / "opened").read_bytes() == update
+    sealed = seal(update, to)
+    key = open_key(sealed.key_blob or b"", [reader]) or ""
+    works: dict[str, Callable[[], object]] = {
+        "seal": lambda: seal(update, to),
+        "open": lambda: open_update(sealed.update, key),
+        "sha256": lambda: hashlib.sha256(update).digest(),
+    }
+    took = {name: min(_seconds(work) for _ in range(RUNS)) for name, work in works.items()}
+    row = {f"{name}_mb_per_s": len(update) / seconds / 1e6 for name, seconds in took.items()}
+    row |= {f"{name}_of_sha256": took["sha256"] / took[name] for name in ("seal", "open")}
+    print(json.dumps(row | {"seal_peak_mb": seal_peak, "open_peak_mb": open_peak}))
+
+
+def _reset_peak() -> float:
+    """Forget the most memory that this program has had (see `_peak`); returns what it has now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return _peak()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def _peak() -> float:
     """The most memory that this program has had, in MB; what ``getrusage`` tells is its parent's, too."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -140,7 +205,7 @@ def _add(part: np.ndarray[Any, np.dtype[np.float32]], step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", choices=["gas", "audit", "privacy", "one"])
+    parser.add_argument("what", choices=["gas", "audit", "privacy", "seal", "one", "one-seal"])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -153,8 +218,12 @@ def main() -> None:
             from privacy_benchmark import main as privacy  # torch takes a while, and no other measurement needs it
 
             privacy(arguments.json)
+        case "seal":
+            seals(arguments.json)
         case "one":
             one(arguments.folder)
+        case "one-seal":
+            one_seal(arguments.folder)
 
 
 if __name__ == "__main__":

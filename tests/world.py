@@ -62,7 +62,9 @@ def age_key(identity: Identity) -> bytes:
 class World:
     """Members 1.. are participants, then the aggregator, then the auditor."""
 
-    def __init__(self, folder: Path, participants: int = 3, chain: Chain | None = None) -> None:
+    def __init__(
+        self, folder: Path, participants: int = 3, chain: Chain | None = None, genesis: bytes | None = None
+    ) -> None:
         self.folder = folder
         self.chain = chain or Embedded()
         self.store = FolderStore(folder / "blobs")
@@ -78,7 +80,7 @@ class World:
         self.contract.admit(self.governor, self.auditor.address, Role.AUDITOR, "Auditor")
         for member in [*self.participants, self.aggregator.account, self.auditor]:
             self.contract.accept(member, self.contract.genesis.charter, age_key(identity_of(member)))
-        self.contract.record_genesis(self.governor, self.store.put(encode(MODEL_HEADER, SCHEMA, tensors(0))))
+        self.contract.record_genesis(self.governor, self.store.put(genesis or encode(MODEL_HEADER, SCHEMA, tensors(0))))
 
     def account(self, name: str) -> LocalAccount:
         account: LocalAccount = Account.from_key(keccak(name.encode()))

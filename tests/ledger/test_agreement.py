@@ -111,15 +111,15 @@ def test_round_agree_shows_all_of_the_first_plan_and_what_is_different_in_the_ne
     cli.open()
     first = cli.run("site 1", "round", "agree", "1").output
     assert "training.learning_rate  0.1" in first
-    assert "NOT SEALED" in first
+    assert "sealed to 3 aggregator, 4 auditor" in first
     assert "Agreed to the plan of round 1: `fedledger participate` goes on with it." in first
     cli.ok("aggregator", "round", "abort", "1", "--reason", "cancelled")
-    cli.open(grace=5, seal="age")
+    cli.open(grace=5, seal="none")
     second = cli.run("site 1", "round", "agree", "2").output
-    assert "seal   none -> age\n" in second
+    assert "seal   age -> none\n" in second
     assert "grace  86400 -> 5\n" in second
     assert "learning_rate" not in second
-    assert "sealed (age), to whom is not known here" in second
+    assert "NOT SEALED: whoever reaches the store can read them" in second
 
 
 def test_at_a_terminal_round_agree_asks_and_a_no_is_none(cli: Cli) -> None:

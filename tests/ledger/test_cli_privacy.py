@@ -193,9 +193,11 @@ def test_a_plan_that_leaves_updates_unsealed_is_said_loudly_wherever_somebody_me
 
 def test_an_unsealed_update_is_stored_once_no_other_can_be_posted(cli: Cli) -> None:
     cli.open(seal="none")
-    post = ("round", "post", "1", cli.update(1), "--weight", "10")
+    post = ("round", "post", "1", cli.update(1, 11), "--weight", "11")  # as no other test has it in this store
+    stored = {path.name for path in Path(cli.store).iterdir()}
     told = cli.ok("site 1", *post)
     assert told["stored"] is False
+    assert {path.name for path in Path(cli.store).iterdir()} == stored
     assert not (Path(cli.store) / told["update"]).exists()
     assert "still takes updates, which could be copies of" in cli.refused(2, "site 1", *post)
     assert cli.ok("site 2", "round", "post", "1", cli.update(2), "--weight", "10")["stored"] is True, "it is the last"

@@ -88,10 +88,18 @@ def test_a_federation_lives_on_it_and_its_audit_is_verified(devnet: Threaded, tm
     cli.found()
     cli.settled()
     cli.ok("auditor", "attest", "1")
-    result = CliRunner().invoke(
-        main,
-        ["audit", devnet.url, "--ledger", cli.ledger, "--store", str(cli.path("blobs")), "--state", "none", "--json"],
-    )
+    source = [
+        "audit",
+        devnet.url,
+        "--ledger",
+        cli.ledger,
+        "--store",
+        str(cli.path("blobs")),
+        "--state",
+        "none",
+        "--json",
+    ]
+    result = CliRunner().invoke(main, [*source, "--identity", str(cli.state / "auditor" / "age.key")])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["verdict"] == "verified"
     assert cli.look("round", "show")["status"] == "released"

@@ -152,4 +152,4 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_update(site:
     site.world.aggregator.open(SEALED)
     site.anvil.mine(2)
     site.loop.step()
-    assert len(list(site.loop.outbox.blobs.folder.iterdir())) == 2, "an answer, and its blob"
+    assert len(list(site.loop.outbox.blobs.folder.iterdir())) == 3, "an answer, its blob, and its key blob"
