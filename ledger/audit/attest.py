@@ -50,7 +50,8 @@ def examine(
         history: The ledger's.
         store: Where its blobs are.
         round_: The round's number.
-        quality: How good the auditor found the model, by measure, such as ``auc``; it stands in the report.
+        quality: How good the auditor found the model, by measure, such as ``auc``; it stands in the report
+            where the plan has that public.
         identities: The auditor's own age identities: they open sealed updates.
 
     Raises:
@@ -64,7 +65,8 @@ def examine(
     self_test()
     # The report is for everybody, and a sealed update is not.
     access = Access(identities, granted(history, store, identities)[0], details=False)
-    findings = audit_round(history, known, store, access=access).findings
+    audited = audit_round(history, known, store, access=access)
+    findings = audited.findings
     verdict = worst(finding.verdict for finding in findings)
     texts = [finding.sentence for finding in findings]
     report: dict[str, Any] = {
@@ -74,7 +76,7 @@ def examine(
         "verdict": verdict.value,
         "findings": texts,
     }
-    if quality is not None:
+    if quality is not None and audited.plan is not None and audited.plan.public_quality:
         report["quality"] = dict(quality)
     return Examination(verdict, texts, canonical(report))
 
