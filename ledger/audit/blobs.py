@@ -47,8 +47,6 @@ def _not_there(replayed: Replay, audits: Mapping[int, RoundAudit], cid: Cid, mis
     state = "missing" if missing else "mismatched"
     if all(_claimed(audits, one) for one in mentions):
         return noted(f"{state}, as the round's manifest claims that it was not to be had: the {what}", **where)
-    if missing and all(_opens_nothing(audits, one) for one in mentions):
-        return noted(f"missing, and it opens nothing, since the round's updates are not sealed: the {what}", **where)
     if missing and (erasure := replayed.excused(cid)) is not None:
         reason = erasure.fact.reason.name.lower()
         text = f"erased by record: the {what} was erased by {erasure.fact.sender} ({reason}), entry {erasure.entry}"
@@ -65,10 +63,3 @@ def _claimed(audits: Mapping[int, RoundAudit], mention: Mention) -> bool:
     audited = audits.get(mention.round or 0)
     of_update = mention.role in ("update", "key blob") and mention.member is not None
     return of_update and audited is not None and mention.member.id in audited.claimed  # type: ignore[union-attr]
-
-
-def _opens_nothing(audits: Mapping[int, RoundAudit], mention: Mention) -> bool:
-    """Whether it is a key blob that a member named where nothing is sealed, and that nobody has to keep."""
-    audited = audits.get(mention.round or 0)
-    plan = audited.plan if audited is not None else None
-    return mention.role == "key blob" and plan is not None and plan.seal == "none"

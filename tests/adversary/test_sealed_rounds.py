@@ -411,16 +411,3 @@ def test_a_manifest_of_another_place_is_seen_without_a_key(world: World, key: st
     world.chain.pass_time(SEALED.window + 1)
     world.aggregator.publish(replace(proposal, settlement=replace(proposal.settlement, manifest=manifest)))
     assert audited(world, public=True).verdict is Verdict.VIOLATED
-
-
-def test_a_key_blob_that_is_named_where_nothing_is_sealed_need_not_be_there(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    plan = SEALED.model_copy(update={"seal": "none"})
-    world.aggregator.open(plan)
-    for member in (1, 2):
-        world.post(member, world.update(member, tensors(member)))
-    update = world.store.put(world.update(3, tensors(3)))
-    world.contract.post_update(world.participants[2], 1, update, 10, bytes([7]) * 32)
-    world.settle()
-    report = audited(world)
-    assert report.verdict is Verdict.VERIFIED, said(report, Verdict.INCOMPLETE)
