@@ -35,7 +35,11 @@ Keys = Mapping[int, str]
 
 MAX_KEY_BLOB_BYTES = CHUNK
 """The entry has a digest only: it names a blob of one leaf."""
+MOST_RECIPIENTS = 100
+"""Of one age file."""
 _HEADER = 4096  # bytes; age's own, with one recipient, has about 200, and up to 300 of random padding
+_HEADER_OF_MANY = _HEADER + 128 * MOST_RECIPIENTS
+_END = re.compile(rb"\n--- [A-Za-z0-9+/]{43}\n")
 _PIECE, _TAG, _NONCE = 1 << 16, 16, 16  # bytes: age seals piece by piece, and adds a tag to each
 
 # Points of small order: whatever is sealed to one of them, everybody can open (age refuses to).
@@ -113,8 +117,16 @@ def seal_into(source: BinaryIO, sink: BinaryIO, keys: Iterable[bytes]) -> bytes:
 
 
 def seal_to(keys: Iterable[bytes], text: bytes) -> bytes:
-    """An age file for the holders of some public keys."""
+    """An age file for the holders of some public keys.
+
+    Raises:
+        UsageError: If there are more of them than `MOST_RECIPIENTS`.
+    """
     recipients = [pyrage.x25519.Recipient.from_str(show_age_key(key)) for key in dict.fromkeys(keys)]
+    if len(recipients) > MOST_RECIPIENTS:
+        raise UsageError(
+            f"{len(recipients)} parties are to open it, {MOST_RECIPIENTS} at most can: give fewer of them such a role"
+        )
     sealed: bytes = pyrage.encrypt(text, recipients)
     return sealed
 
@@ -127,9 +139,26 @@ def largest_sealed(size: int) -> int:
 def open_key(key_blob: bytes, identities: Sequence[Identity]) -> str | None:
     """The identity in a key blob; None where these do not open it, or it holds none."""
     try:
-        return show_age_secret(read_age_secret(pyrage.decrypt(key_blob, list(identities)).decode("ascii")))
+        return show_age_secret(read_age_secret(_decrypted(key_blob, identities).decode("ascii")))
     except (pyrage.DecryptError, ValueError):
         return None
+
+
+def _decrypted(file: bytes, identities: Sequence[Identity]) -> bytes:
+    """What an age file holds; `pyrage.DecryptError` where it does not open."""
+    if not _ends(file, _HEADER_OF_MANY):
+        raise pyrage.DecryptError("its header is too long, or none")
+    opened: bytes = pyrage.decrypt(file, list(identities))
+    return opened
+
+
+def _ends(file: bytes, most: int) -> bool:
+    """Whether an age file's header ends within so many bytes.
+
+    pyrage reads a header from its start again with every few bytes of it that come: a mebibyte takes it many minutes,
+    in which nothing can stop it.
+    """
+    return _END.search(file, 0, most) is not None
 
 
 def open_update(sealed: bytes, key: str) -> bytes | None:
@@ -140,6 +169,10 @@ def open_update(sealed: bytes, key: str) -> bytes | None:
 
 def open_into(source: BinaryIO, sink: BinaryIO, key: str) -> bool:
     """Open a sealed blob of any size in little memory; False where it does not open, `sink` is no use then."""
+    begin = source.tell()
+    if not _ends(source.read(_HEADER), _HEADER):
+        return False
+    source.seek(begin)
     try:
         pyrage.decrypt_io(source, sink, [pyrage.x25519.Identity.from_str(key)])
     except (pyrage.DecryptError, pyrage.IdentityError):
@@ -190,7 +223,7 @@ def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Mask
         ValueError: If they do, and it is no annex of this round.
     """
     try:
-        raw = pyrage.decrypt(base64.b64decode(annex, validate=True), list(identities))
+        raw = _decrypted(base64.b64decode(annex, validate=True), identities)
     except pyrage.DecryptError:
         return None
     return _read(_keys_of(raw, {"kind": "annex", **place.document()}))
@@ -206,7 +239,7 @@ def write_grant(genesis: Genesis, rounds: Mapping[int, Masked], to: bytes) -> by
 def read_grant(grant: bytes, genesis: Genesis, identities: Sequence[Identity]) -> dict[int, Masked] | None:
     """What a grant hands on, by round; raises and returns what `read_annex` does."""
     try:
-        raw = pyrage.decrypt(grant, list(identities))
+        raw = _decrypted(grant, identities)
     except pyrage.DecryptError:
         return None
     keys = _keys_of(raw, {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger})

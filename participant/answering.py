@@ -117,6 +117,8 @@ class Answering:
                 do="`fedledger join` shows it, and asks",
             )
         if newest is not None and newest.opening_head not in self._passed:
+            if view.opened_for_good(newest):  # then the end of the round before it is final, too
+                self._publish_earlier(history, newest, member)
             self._answer(view, newest, member)
         if history.open_round is None:
             self.log.waiting("no round is open: waiting for one", newest=history.latest_round)
@@ -147,6 +149,19 @@ class Answering:
         """Give an update to everybody; a relayer wants to see what it carries."""
         for cid in answer.blobs:
             self.store.copy(cid, self.outbox.blobs)
+
+    def _publish_earlier(self, history: History, newest: Round, member: Member) -> None:
+        """Publish what is not sealed of the round before, if that one ended, and this one opened, between two looks."""
+        before = [known for known in history.rounds.values() if known is not newest and member.id in known.updates]
+        if not before or before[-1].opening_head in self._passed:
+            return
+        known = before[-1]
+        answer = self.outbox.get(Place.of(history.genesis, known.opened), member.id)
+        if answer is not None and answer.update == known.updates[member.id].update:
+            self._publish(answer)
+            self.log.info("posted, and published after its round's end", round=known.number)
+            self._answered += 1
+        self._passed.add(known.opening_head)
 
     def _barred(self, view: View, known: Round, member: Member) -> str | None:
         """Why the ledger would not take an update now."""

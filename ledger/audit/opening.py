@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ledger.age import show_age_key
 from ledger.audit.places import unread
 from ledger.cid import RAW, Cid
-from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, InvalidBlobError
+from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, FedledgerError, InvalidBlobError
 from ledger.facts import UpdateRecorded
 from ledger.history import History, Round
 from ledger.manifest import Manifest, max_manifest_bytes
@@ -28,7 +28,10 @@ from ledger.sealing import (
 from ledger.storage import Blobs
 from ledger.updates import Place
 
-MAX_GRANT_BYTES = 1 << 28
+
+def max_grant_bytes(updates: int, rounds: int) -> int:
+    """The most bytes that a grant of so many updates can need."""
+    return 8192 + 128 * (updates + rounds)
 
 
 @dataclass
@@ -144,8 +147,12 @@ def granted(
         to = history.members.get(grant.to)
         if not own or to is None:
             continue
+        granted_of = [
+            len(known.updates) for number, known in history.rounds.items() if grant.first <= number <= grant.last
+        ]
+        most = max_grant_bytes(sum(granted_of), len(granted_of))
         try:
-            rounds = read_grant(store.get(grant.keys, MAX_GRANT_BYTES), history.genesis, identities)
+            rounds = read_grant(store.get(grant.keys, most), history.genesis, identities)
         except (FedledgerError, ValueError) as error:
             if to.age_key is not None and show_age_key(to.age_key) in own:
                 unreadable[grant.keys] = unread(error)
@@ -156,7 +163,9 @@ def granted(
     return found, unreadable
 
 
-def dispute(store: Blobs, update: UpdateRecorded, key: str | None, identities: Sequence[Identity]) -> bool | None:
+def dispute(
+    store: Blobs, update: UpdateRecorded, key: str | None, identities: Sequence[Identity], most: int
+) -> bool | None:
     """What an auditor's own identities say to an aggregator that could not open an update.
 
     Args:
@@ -164,10 +173,12 @@ def dispute(store: Blobs, update: UpdateRecorded, key: str | None, identities: S
         update: The update, whose blobs are there.
         key: What the aggregator found in the key blob; None for nothing.
         identities: The auditor's.
+        most: The bytes that a sealed update of the plan can have.
 
     Returns:
-        None where they do not open the key blob: the claim stays a claim. True if it holds: what is in the key blob
-        does not open the update. False if it does not: the key blob holds another key, or one that opens the update.
+        None where they do not open the key blob, or the update is too large to count in any case: the claim stays a
+        claim. True if it holds: what is in the key blob does not open the update. False if it does not: the key blob
+        holds another key, or one that opens the update.
     """
     try:
         own = open_key(_key_blob(store, update), identities)
@@ -175,8 +186,8 @@ def dispute(store: Blobs, update: UpdateRecorded, key: str | None, identities: S
             return None
         if key is not None:
             return own == key
-        return open_update(store.get(update.update), own) is None
-    except (BlobMissingError, BlobMismatchedError):
+        return open_update(store.get(update.update, most), own) is None
+    except (BlobMissingError, BlobMismatchedError, BlobTooLargeError):
         return None
 
 

@@ -251,7 +251,12 @@ class _RoundCheck:
             return None
         grants = self.access.grants.get(self.known.number, ())
         try:
-            return opening(self.history, self.known, manifest.annex, self.store, self.access.identities, grants)
+            found = opening(self.history, self.known, manifest.annex, self.store, self.access.identities, grants)
+            if found.granted:  # whoever gave the grant may lie: it does not speak against the aggregator
+                for row in manifest.updates:
+                    if row.excluded is Reason.UNOPENABLE:
+                        found.keys.pop(row.member, None)
+            return found
         except NotNamedError:
             return None
         except ValueError as error:
@@ -263,6 +268,10 @@ class _RoundCheck:
         """What can be checked of updates that stay sealed: their weights, the counts, and the model's form."""
         self.audit.closed = True
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        place = {"settlement": plan.settlement, **Place.of(self.history.genesis, self.known.opened).document()}
+        if other := [key for key, value in place.items() if getattr(manifest, key) != value]:
+            where = self._at(cid=ended.manifest, by=aggregator)
+            report(violated(f"its manifest is of another round or ledger, by its {', '.join(other)}", **where))
         for row in manifest.updates:
             update = self.known.updates.get(row.member)
             if update is None or str(update.update) != row.update:
@@ -275,7 +284,11 @@ class _RoundCheck:
             size = self.store.size(update.update) or 0
             if update.key_blob is None:
                 expected = f"excluded as {Reason.UNOPENABLE} (posted without a key blob)"
-            elif size > largest_sealed(plan.max_update_bytes):
+            elif (
+                row.excluded is not Reason.UNOPENABLE  # whoever has no key does not look at the size
+                and size > largest_sealed(plan.max_update_bytes)
+                and self._is_here(update.update)  # and not something else, which check 6 says
+            ):
                 expected = f"excluded as {Reason.OVERSIZED}"
             elif row.excluded is None:
                 expected = f"counted with weight {weight}"
@@ -338,7 +351,7 @@ class _RoundCheck:
             return
         self.audit.hashed |= again.hashed
         absent |= self._not_granted(manifest, again, absent) if opened.granted else {}
-        self._compare_rows(ended, manifest, again, absent, opened)
+        self._compare_rows(ended, plan, manifest, again, absent, opened)
         if absent:
             for member, why in absent.items():
                 self._not_settled(member, why)
@@ -376,6 +389,7 @@ class _RoundCheck:
     def _compare_rows(
         self,
         ended: RoundSettled | RoundAborted,
+        plan: Plan,
         manifest: Manifest,
         again: Settlement,
         absent: Container[int],
@@ -398,7 +412,7 @@ class _RoundCheck:
             elif row.excluded is Reason.UNAVAILABLE:
                 self._claimed_unavailable(ended, update)
             elif row.excluded is Reason.UNOPENABLE and said == row and update.key_blob is not None:
-                self._claimed_unopenable(ended, update, opened.keys.get(row.member))
+                self._claimed_unopenable(ended, plan, update, opened.keys.get(row.member))
             elif row.excluded is not None and said == row:
                 report(noted(f"excluded as {row.excluded}, which is true{detail}", **where))
 
@@ -413,11 +427,14 @@ class _RoundCheck:
             here = "its bytes are in this store now" if all(map(self._is_here, blobs)) else "not verifiable here"
             report(noted(f"excluded as unavailable, claimed by {aggregator}; {here}", **where))
 
-    def _claimed_unopenable(self, ended: RoundSettled | RoundAborted, update: UpdateRecorded, key: str | None) -> None:
+    def _claimed_unopenable(
+        self, ended: RoundSettled | RoundAborted, plan: Plan, update: UpdateRecorded, key: str | None
+    ) -> None:
         """What an auditor whose key was named can say to the claim: it opens the key blob itself."""
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
         where = self._at(member=party(self.history, update.member), cid=update.update)
-        holds = dispute(self.store, update, key, self.access.identities)
+        most = largest_sealed(plan.max_update_bytes)
+        holds = dispute(self.store, update, key, self.access.identities, most)
         if holds is None:
             report(noted(f"excluded as unopenable, claimed by {aggregator}; not verifiable with your keys", **where))
         elif holds:

@@ -338,3 +338,76 @@ def test_an_aggregator_without_its_key_settles_nothing(world: World) -> None:
     world.aggregator = replace(world.aggregator, identities=[Identity.generate()])
     with pytest.raises(UsageError, match="sealed to keys of which none is here"):
         world.settle()
+
+
+# --------------------------------------------------------- who gains by framing an honest aggregator
+
+
+def granted_later(world: World, keys: dict[int, bytes]) -> Identity:
+    """An auditor that came after round 1, and what another auditor, who may lie, grants to it."""
+    later = world.account("later")
+    world.contract.admit(world.governor, later.address, Role.AUDITOR, "Later")
+    world.contract.accept(later, world.contract.genesis.charter, age_key(identity_of(later)))
+    annex = read_annex(manifest_of(world).annex or "", world.place(), [auditor(world)])
+    grant = write_grant(world.contract.history().genesis, {1: {**(annex or {}), **keys}}, age_key(identity_of(later)))
+    world.contract.grant(world.auditor, 6, 1, 1, world.store.put(grant))
+    return identity_of(later)
+
+
+def test_a_member_and_who_grants_cannot_frame_the_aggregator_with_a_key_that_it_was_never_given(world: World) -> None:
+    posted(world, 1, 2)
+    identity, known = Identity.generate(), world.contract.history().rounds[1]
+    update = pyrage.encrypt(world.update(3, tensors(3)), [identity.to_public()])
+    sealed = Sealed(update, seal_to(readers(known).values(), str(Identity.generate()).encode()))
+    world.post_sealed(3, sealed)
+    settle_now(world)
+    later = granted_later(world, {3: mask(str(identity), sealed.key_blob or b"")})
+    assert not said(audited(world, later), Verdict.VIOLATED)
+
+
+def test_a_false_grant_to_whom_the_update_is_sealed_does_not_pass_for_the_aggregators_annex(world: World) -> None:
+    posted(world, 1, 2)
+    identity, later = Identity.generate(), world.account("later")
+    update = pyrage.encrypt(world.update(3, tensors(3)), [identity.to_public()])
+    world.post_sealed(3, Sealed(update, seal_to([age_key(identity_of(later))], str(identity).encode())))
+    settle_now(world)
+    report = audited(world, granted_later(world, {3: bytes(32)}))
+    assert report.verdict is Verdict.INCOMPLETE
+    assert not said(report, Verdict.VIOLATED)
+
+
+def test_an_update_that_is_too_large_and_that_nobody_opens_harms_no_public_audit(world: World) -> None:
+    posted(world, 1, 2)
+    world.post_sealed(3, Sealed(too_large(world, world.update(3, tensors(3))).update, b"garbage"))
+    settle_now(world)
+    assert manifest_of(world).updates[2].excluded is Reason.UNOPENABLE
+    assert audited(world, public=True).verdict is Verdict.VERIFIED
+
+
+def test_an_update_that_is_too_large_and_sealed_without_the_aggregator_is_no_dispute(world: World) -> None:
+    posted(world, 1, 2)
+    world.post_sealed(3, without_the_aggregator(world, bytes(3 * SEALED.max_update_bytes)))
+    settle_now(world)
+    assert audited(world, auditor(world)).verdict is Verdict.VERIFIED
+
+
+def test_whoever_lengthens_a_stored_blob_does_not_accuse_the_aggregator(world: World) -> None:
+    sealed = posted(world, 1, 2)
+    settle_now(world)
+    path = world.store.path(world.contract.history().rounds[1].updates[1].update)
+    path.write_bytes(sealed[1].update + bytes(3 * SEALED.max_update_bytes))
+    [text] = said(audited(world, public=True), Verdict.VIOLATED)
+    assert "mismatched" in text
+    assert "whoever keeps this store" in text
+
+
+@pytest.mark.parametrize("key", ["settlement", "chain_id", "ledger", "round", "plan", "base"])
+def test_a_manifest_of_another_place_is_seen_without_a_key(world: World, key: str) -> None:
+    posted(world, 1, 2)
+    proposal, place = world.aggregator.propose(), world.place()
+    others = {"settlement": 1, "chain_id": 1, "ledger": "0x" + "ab" * 20, "round": 2}
+    other = {key: others.get(key, str(place.base if key == "plan" else place.plan))}
+    manifest = proposal.settlement.manifest.model_copy(update=other)
+    world.chain.pass_time(SEALED.window + 1)
+    world.aggregator.publish(replace(proposal, settlement=replace(proposal.settlement, manifest=manifest)))
+    assert audited(world, public=True).verdict is Verdict.VIOLATED

@@ -20,8 +20,10 @@ from pyrage.x25519 import Identity
 
 from ledger.age import read_age_key, read_age_secret, show_age_secret
 from ledger.entries import Genesis
+from ledger.errors import UsageError
 from ledger.facts import Address
 from ledger.sealing import (
+    MOST_RECIPIENTS,
     Masked,
     is_usable,
     largest_sealed,
@@ -264,3 +266,21 @@ def test_text_that_is_no_age_file_in_base64_is_no_annex(text: str) -> None:
 
 def test_an_identity_is_32_bytes() -> None:
     assert len(read_age_secret(str(READER))) == 32
+
+
+def test_a_file_for_as_many_as_can_be_opens_and_a_longer_header_which_takes_very_long_to_read_does_not() -> None:
+    identity, update = Identity.generate(), b"an update"
+    others = [Identity.generate().to_public() for _ in range(2 * MOST_RECIPIENTS)]
+    text = str(identity).encode()
+    most = [*others[: MOST_RECIPIENTS - 1], READER.to_public()]
+    assert open_key(pyrage.encrypt(text, most), [READER]) == str(identity)
+    assert open_key(pyrage.encrypt(text, [*others, READER.to_public()]), [READER]) is None
+    assert open_update(pyrage.encrypt(update, [identity.to_public()]), str(identity)) == update
+    assert open_update(pyrage.encrypt(update, [*others[:60], identity.to_public()]), str(identity)) is None
+
+
+def test_nothing_is_sealed_to_more_than_can_open_it() -> None:
+    keys = [number.to_bytes(32, "little") for number in range(2, MOST_RECIPIENTS + 3)]
+    seal_to(keys[:-1], b"text")
+    with pytest.raises(UsageError, match="101 parties"):
+        seal_to(keys, b"text")

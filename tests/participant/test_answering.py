@@ -14,7 +14,7 @@ from ledger.aggregator import terms
 from ledger.chain.contract import LedgerContract
 from ledger.cid import RAW, Cid
 from ledger.errors import BlobMissingError, UnavailableError, UsageError
-from ledger.facts import UpdateRecorded
+from ledger.facts import AbortReason, UpdateRecorded
 from ledger.following import Follower
 from ledger.history import Round
 from ledger.logs import Log
@@ -27,7 +27,7 @@ from participant.answering import Answering
 from participant.outbox import ANSWER, Outbox
 from participant.seeds import Seed
 from tests.cli import Cli
-from tests.world import PLAN, identity_of, private
+from tests.world import PLAN, World, identity_of, private
 
 
 class Trainer:
@@ -327,3 +327,24 @@ def test_a_budget_that_cannot_be_computed_is_not_spent(
     site.steps()
     assert site.trainer.trained == 0
     assert "which is not installed: pip install 'fedledger[privacy]'" in site.said
+
+
+def test_an_unsealed_update_is_published_also_if_its_round_ended_and_the_next_opened_between_two_looks(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.aggregator.open(PLAN)
+    contract, site = LedgerContract.attach(world.chain.web3, world.contract.address), world.participants[0]
+    memory = StateFolder.of(tmp_path / "site 1", contract.genesis.chain_id, contract.address)
+    follower, log = Follower(contract, memory, "latest"), Log(stream=io.StringIO())
+    answering = Answering(follower, world.store, site, Trainer(), log, identities=[identity_of(site)])
+    answering.step()
+    update = world.contract.history().rounds[1].updates[1].update
+    answering.step()
+    assert world.store.size(update) is None, "others could copy it"
+    world.contract.abort(world.aggregator.account, 1, world.contract.head(), AbortReason.CANCELLED)
+    world.aggregator.open(PLAN)
+    answering.step()
+    world.store.verify(update)
+    answering.step()
+    assert world.contract.history().rounds[2].updates.keys() == {1}
