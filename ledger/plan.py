@@ -62,7 +62,7 @@ class DpSgd(Document):
         noise_multiplier: Standard deviation of the noise on the sum of gradients, in units of `clip`.
         sampling_rate: The probability with which each example is in a step's batch, independently (Poisson sampling).
         local_steps: Steps that a site takes in the round.
-        delta: The delta of the (epsilon, delta) that is told.
+        delta: The delta of the (epsilon, delta) that is told: with a large one, any epsilon looks small.
         budget: The largest epsilon that a site may have spent by the end of the round, on all its rounds of this
             ledger; None for no limit.
     """
@@ -72,7 +72,7 @@ class DpSgd(Document):
     noise_multiplier: Positive
     sampling_rate: Annotated[float, Field(gt=0, le=1)]
     local_steps: Annotated[int, Field(ge=1, le=1_000_000)]
-    delta: Annotated[float, Field(gt=0, lt=1)]
+    delta: Annotated[float, Field(gt=0, le=1e-3)]
     budget: Positive | None = None
 
 

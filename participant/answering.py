@@ -244,6 +244,11 @@ class Answering:
     def _require_within_budget(self, view: View, known: Round, member: Member) -> None:
         """A site spends no more of its examples' privacy than the plan's budget, and nothing that it cannot count."""
         privacy = read_plan(known, self.store).privacy
+        if privacy is not None and privacy.delta * self.trainer.examples >= 1:
+            raise UsageError(
+                f"the plan's delta of {privacy.delta:g} allows to give one of {self.trainer.examples} examples away: "
+                "it protects nothing here"
+            )
         if privacy is None or privacy.budget is None:
             return
         spent = after(view.history, member.id, known, lambda one: read_plan(one, self.store))

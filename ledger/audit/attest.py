@@ -64,7 +64,7 @@ def examine(
         raise UsageError(f"round {round_} is {known.status.value}, it has no settled model to attest to: wait for one")
     self_test()
     # The report is for everybody, and a sealed update is not.
-    access = Access(identities, granted(history, store, identities)[0], details=False)
+    access = Access(identities, granted(history, store, identities)[0], attesting=True)
     audited = audit_round(history, known, store, access=access)
     findings = audited.findings
     verdict = worst(finding.verdict for finding in findings)

@@ -56,7 +56,13 @@ class NotNamedError(Exception):
 
 
 def opening(
-    history: History, known: Round, annex: str, store: Blobs, identities: Sequence[Identity], grants: Sequence[Masked]
+    history: History,
+    known: Round,
+    annex: str,
+    store: Blobs,
+    identities: Sequence[Identity],
+    grants: Sequence[Masked],
+    most: int,
 ) -> Opening:
     """Find the keys of a round's updates: in its annex, or else in what was granted.
 
@@ -67,6 +73,7 @@ def opening(
         store: Where its blobs are.
         identities: The auditor's own.
         grants: What was granted to them of this round; see `granted`.
+        most: The bytes that a sealed update can have.
 
     Raises:
         NotNamedError: If neither was made for any of the identities.
@@ -91,8 +98,18 @@ def opening(
             found.absent[member] = error
             continue
         found.hashed.add(Cid(update.key_blob, RAW))
-        found.keys[member] = unmask(candidates[-1], key_blob)
+        keys = [unmask(candidate, key_blob) for candidate in dict.fromkeys(candidates)]
+        found.keys[member] = keys[0] if len(keys) == 1 else _that_opens(store, update, keys, most)
     return found
+
+
+def _that_opens(store: Blobs, update: UpdateRecorded, keys: Sequence[str], most: int) -> str:
+    """The key that opens an update, of several that were granted: one false grant more takes nothing away."""
+    try:
+        sealed = store.get(update.update, most)
+    except (BlobMissingError, BlobMismatchedError, BlobTooLargeError):
+        return keys[-1]
+    return next((key for key in keys if open_update(sealed, key) is not None), keys[-1])
 
 
 def handed_on(

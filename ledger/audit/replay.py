@@ -89,9 +89,14 @@ class Replay:
         return {(member, digest): one for (number, member, digest), one in self._erasures.items() if number == round_}
 
     def excused(self, cid: Cid) -> Erasure | None:
-        """The erasure that excuses a blob's absence: it must be nothing else than what was erased."""
+        """The erasure that excuses a blob's absence: it must be nothing else than what was erased.
+
+        That somebody names it later, as a report or a grant, takes its member's right to have it erased from nobody.
+        """
         found = None
         for mention in self.blobs[cid].values():
+            if found is not None and mention.role in ("report", "grant"):
+                continue
             if mention.role not in ("update", "key blob") or mention.round is None or mention.member is None:
                 return None
             found = self._erasures.get((mention.round, mention.member.id, cid.digest))

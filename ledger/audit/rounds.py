@@ -38,13 +38,14 @@ class Access:
         identities: The auditor's own age identities.
         grants: What was granted to them, by round.
         only_public: Whether it was asked for no more than what needs no key.
-        details: Whether findings say what in a sealed update is wrong, and not only for which reason it is excluded.
+        attesting: Whether the findings are for an attestation's report, which everybody can read and which a release
+            waits for: of a sealed update it says the reason alone, and a dispute about one is listed and stops nothing.
     """
 
     identities: Sequence[Identity] = ()
     grants: Mapping[int, Sequence[Masked]] = field(default_factory=dict)
     only_public: bool = False
-    details: bool = True
+    attesting: bool = False
 
 
 @dataclass
@@ -133,7 +134,7 @@ class _RoundCheck:
             else:
                 self._check_rows(ended, manifest)
                 sealed = plan.seal != "none"
-                opened = self._open(ended, manifest) if sealed else Opening()
+                opened = self._open(ended, plan, manifest) if sealed else Opening()
                 if opened is None:
                     self._check_closed(ended, plan, manifest)
                 else:
@@ -240,7 +241,7 @@ class _RoundCheck:
 
     # ------------------------------------------------------------------------- sealed
 
-    def _open(self, ended: RoundSettled | RoundAborted, manifest: Manifest) -> Opening | None:
+    def _open(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> Opening | None:
         """The keys of the sealed updates; None where there are none for this auditor."""
         where = self._at(cid=ended.manifest)
         if manifest.annex is None:
@@ -251,7 +252,8 @@ class _RoundCheck:
             return None
         grants = self.access.grants.get(self.known.number, ())
         try:
-            found = opening(self.history, self.known, manifest.annex, self.store, self.access.identities, grants)
+            most = largest_sealed(plan.max_update_bytes)
+            found = opening(self.history, self.known, manifest.annex, self.store, self.access.identities, grants, most)
             if found.granted:  # whoever gave the grant may lie: it does not speak against the aggregator
                 for row in manifest.updates:
                     if row.excluded is Reason.UNOPENABLE:
@@ -402,7 +404,7 @@ class _RoundCheck:
                 continue
             update = self.known.updates[row.member]
             where = self._at(member=party(self.history, row.member), cid=update.update)
-            tells = row.member in again.details and (self.access.details or manifest.annex is None)
+            tells = row.member in again.details and not (self.access.attesting and manifest.annex)
             detail = f" ({again.details[row.member]})" if tells else ""
             said = shown.get(row.member)
             if said is not None and said.update == row.update and said != row:
@@ -447,7 +449,8 @@ class _RoundCheck:
                 "claimed unopenable by the aggregator, and your key opens it: either its member sealed it without the "
                 "aggregator, or the aggregator left it out; the aggregator's age key would show which"
             )
-            report(incomplete(text, by=f"{aggregator}, or {self._by(update.member)}", **where))
+            finding = noted if self.access.attesting else incomplete
+            report(finding(text, by=f"{aggregator}, or {self._by(update.member)}", **where))
 
     def _not_granted(self, manifest: Manifest, again: Settlement, absent: Container[int]) -> dict[int, FedledgerError]:
         """The updates that a grant does not open, though the aggregator opened them: that is the grant's fault."""

@@ -103,8 +103,15 @@ class Store(Blobs, Protocol):
             UnavailableError: If this store cannot keep it, or cannot be reached.
         """
 
-    def remove(self, cid: Cid) -> None:
-        """Destroy a blob here; where it is not here, nothing.
+    def remove(self, cid: Cid, only: Callable[[Blob], bool] | None = None) -> bool:
+        """Destroy a blob that is kept here.
+
+        Args:
+            cid: Its CID.
+            only: Says of what is stored whether it may go; None if it may in any case.
+
+        Returns:
+            Whether it was here, and is gone.
 
         Raises:
             UnavailableError: If that cannot be done, or this store cannot be reached.

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +57,14 @@ class FolderStore:
         with self.open(cid) as blob:
             return read(blob, cid, limit)
 
-    def remove(self, cid: Cid) -> None:
+    def remove(self, cid: Cid, only: Callable[[Blob], bool] | None = None) -> bool:
         """See `Store.remove`."""
+        if self.size(cid) is None:
+            return False
+        if only is not None:
+            with self.open(cid) as blob:
+                if not only(blob):
+                    return False
         try:
             for path in (self.folder / str(cid), self.folder / shard(cid) / str(cid)):
                 path.unlink(missing_ok=True)
@@ -66,6 +72,7 @@ class FolderStore:
             raise UnavailableError(
                 f"the folder {self.folder} cannot give up the blob {cid} ({error.strerror}): make it a folder of yours"
             ) from None
+        return True
 
     def verify(self, cid: Cid) -> None:
         """See `Blobs.verify`."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ledger.cid import RAW, Bytes, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
-from ledger.storage import Blobs, chunks_of, require_at_most
+from ledger.storage import Blob, Blobs, chunks_of, require_at_most
 from ledger.storage.block_tree import MAX_BLOCK, TreeBlob
 from ledger.storage.car import car_of, cut
 from ledger.storage.ipfs_address import Address
@@ -92,13 +92,15 @@ class IpfsStore:
             self._rpc.call("pin/add", str(cid), seconds=self._deadline.of(blob.size), recursive="true")
             self._check_pin(cid)
 
-    def remove(self, cid: Cid) -> None:
+    def remove(self, cid: Cid, only: Callable[[Blob], bool] | None = None) -> bool:
         """See `Store.remove`: unpinned, and the block deleted; of several blocks, only with the next collection."""
         seconds = self._deadline.seconds
-        if self._is_pinned(cid):
-            self._rpc.call("pin/rm", str(cid), seconds=seconds, recursive="true")
+        if not self._is_pinned(cid) or (only is not None and not only(self._open(cid))):
+            return False
+        self._rpc.call("pin/rm", str(cid), seconds=seconds, recursive="true")
         if cid.codec == RAW:
             self._rpc.call("block/rm", str(cid), seconds=seconds, force="true")
+        return True
 
     @contextmanager
     def open(self, cid: Cid) -> Iterator[TreeBlob]:

@@ -20,7 +20,7 @@ from ledger.errors import UsageError
 from ledger.facts import Role
 from ledger.manifest import Manifest, Reason
 from ledger.plan import Plan
-from ledger.sealing import Sealed, mask, open_key, read_annex, readers, seal_to, write_annex, write_grant
+from ledger.sealing import Masked, Sealed, mask, open_key, read_annex, readers, seal_to, write_annex, write_grant
 from ledger.settlement import settle
 from tests.world import SEALED, World, age_key, identity_of, tensors
 
@@ -411,3 +411,31 @@ def test_a_manifest_of_another_place_is_seen_without_a_key(world: World, key: st
     world.chain.pass_time(SEALED.window + 1)
     world.aggregator.publish(replace(proposal, settlement=replace(proposal.settlement, manifest=manifest)))
     assert audited(world, public=True).verdict is Verdict.VIOLATED
+
+
+def test_a_disputed_update_keeps_no_auditor_from_approving_the_model_and_stands_in_the_report(world: World) -> None:
+    posted(world, 1, 2)
+    world.post_sealed(3, without_the_aggregator(world, world.update(3, tensors(3))))
+    settle_now(world)
+    world.attest()
+    known = world.contract.history().rounds[1]
+    assert known.attestations[AUDITOR].approve
+    report = world.store.get(known.attestations[AUDITOR].report)
+    assert b"claimed unopenable by the aggregator, and your key opens it" in report
+
+
+@pytest.mark.parametrize("false_last", [False, True])
+def test_a_false_grant_beside_a_true_one_takes_nothing_away(world: World, false_last: bool) -> None:
+    posted(world, 1, 2)
+    settle_now(world)
+    later = world.account("later")
+    world.contract.admit(world.governor, later.address, Role.AUDITOR, "Later")
+    world.contract.accept(later, world.contract.genesis.charter, age_key(identity_of(later)))
+    history, to = world.contract.history(), age_key(identity_of(later))
+    annex = read_annex(manifest_of(world).annex or "", world.place(), [auditor(world)])
+    assert annex is not None
+    handed: list[dict[int, Masked]] = [{1: annex}, {1: {1: bytes(32), 2: bytes(32)}}]
+    for rounds in handed if false_last else reversed(handed):
+        keys = world.store.put(write_grant(history.genesis, rounds, to))
+        world.contract.grant(world.auditor, 6, 1, 1, keys)
+    assert audited(world, identity_of(later)).verdict is Verdict.VERIFIED

@@ -10,6 +10,7 @@ import pytest
 from ledger.chain.contract import LedgerContract
 from ledger.cid import RAW, Cid
 from ledger.errors import BlobMissingError
+from ledger.facts import ErasureReason
 from ledger.storage.folder import FolderStore
 from tests.cli import Cli, kinds
 
@@ -203,3 +204,27 @@ def test_an_unsealed_update_is_stored_once_no_other_can_be_posted(cli: Cli) -> N
     assert cli.ok("site 2", "round", "post", "1", cli.update(2), "--weight", "10")["stored"] is True, "it is the last"
     assert cli.ok("site 1", *post) == {"recorded": [], "update": told["update"], "stored": True}
     assert cli.ok("aggregator", "round", "settle")["counted"] == 2
+
+
+def test_whoever_names_a_key_blob_later_as_a_report_keeps_nobody_from_erasing_it(cli: Cli) -> None:
+    cli.settled()
+    gone = key_blob(cli, 1)
+    contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
+    contract.attest(cli.party("auditor"), 1, False, gone)
+    contract.grant(cli.party("aggregator"), 4, 1, 1, gone)
+    assert cli.ok("site 1", "erase", str(gone), "--reason", "request")["removed"] is True
+    status, said = audit(cli, "--identity", identity(cli, "auditor"))
+    assert (status, "erased by record" in said, "violated" in said) == (3, True, False)
+
+
+def test_a_mirror_keeps_what_is_no_update_of_this_ledger_whoever_erases_it(cli: Cli) -> None:
+    """A store can hold another ledger's blobs, too."""
+    cli.open()
+    store = FolderStore(Path(cli.store))
+    foreign = store.put(b"the model of another ledger")
+    contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
+    contract.post_update(cli.party("site 1"), 1, foreign, 10)
+    cli.ok("aggregator", "round", "abort", "1", "--reason", "cancelled")
+    contract.erase(cli.party("site 1"), 1, 1, foreign.digest, ErasureReason.REQUEST)
+    cli.look("mirror")
+    assert store.get(foreign) == b"the model of another ledger"

@@ -348,3 +348,12 @@ def test_an_unsealed_update_is_published_also_if_its_round_ended_and_the_next_op
     world.store.verify(update)
     answering.step()
     assert world.contract.history().rounds[2].updates.keys() == {1}
+
+
+def test_a_plan_whose_delta_gives_an_example_away_is_not_trained_for(cli: Cli) -> None:
+    site = SiteAtWork(cli, Trainer())
+    site.trainer.examples = 1000
+    cli.open(privacy=private(delta=1e-3))
+    site.steps()
+    assert site.trainer.trained == 0
+    assert site.said.count("the plan's delta of 0.001 allows to give one of 1000 examples away") == 1
