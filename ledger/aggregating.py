@@ -139,8 +139,9 @@ class Aggregating:
 
     def _named(self, known: Round, one: _Update) -> list[Cid]:
         """The blobs that are needed of an update."""
-        sealed = one.key_blob is not None and self._plan(known).seal != "none"
-        return [one.update, Cid(one.key_blob, RAW)] if sealed and one.key_blob else [one.update]
+        if one.key_blob is None or self._plan(known).seal == "none":
+            return [one.update]
+        return [one.update, Cid(one.key_blob, RAW)]
 
     def _plan(self, known: Round) -> Plan:
         """The round's plan."""

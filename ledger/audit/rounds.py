@@ -182,16 +182,20 @@ class _RoundCheck:
     def _check_base(self, plan: Plan) -> None:
         opened = self.known.opened
         opener = f"{self._by(opened.aggregator)}, who opened the round on it"
-        if is_model(self.store, opened.base, plan, self.threads):
-            self.audit.hashed.add(opened.base)
+        self._check_form(opened.base, "its base model", plan, opener)
+
+    def _check_form(self, model: Cid, what: str, plan: Plan, by: str) -> None:
+        """Whether a model is one as the plan says."""
+        if is_model(self.store, model, plan, self.threads):
+            self.audit.hashed.add(model)
             return
-        blob = self._get(opened.base, "its base model", plan.max_update_bytes)
+        blob = self._get(model, what, plan.max_update_bytes)
         try:
             if blob is not None:
                 decode_model(blob, plan)
         except InvalidBlobError as error:
-            text = f"its base model does not fit its plan: {error}"
-            self.audit.documents.append(violated(text, cid=opened.base, by=opener, **self._at()))
+            text = f"{what} does not fit its plan: {error}"
+            self.audit.documents.append(violated(text, cid=model, by=by, **self._at()))
 
     def _get(self, cid: Cid, what: str, limit: int) -> bytes | None:
         """A blob, or a finding why it cannot be read: that it is missing or altered is for check 6 to say."""
@@ -308,7 +312,7 @@ class _RoundCheck:
             found = f"{manifest.counted} counted, and the model {manifest.model}"
             report(violated("its manifest does not fit its entry", expected=expected, found=found, **where))
         if isinstance(ended, RoundSettled):
-            self._check_form(ended, plan)
+            self._check_form(ended.model, "its model", plan, aggregator)
         can = "its entries, its manifest's weights and counts, and the model's form are checked"
         if self.access.only_public:
             self.audit.settlement.append(noted(f"sealed, and left closed as asked for: {can}", **self._at()))
@@ -316,18 +320,6 @@ class _RoundCheck:
         lacks = "ask an auditor or the aggregator for a grant" if self.access.identities else "give --identity"
         text = f"sealed: without a key that opens its updates it is not settled again ({lacks}); {can}"
         self.audit.settlement.append(incomplete(text, **self._at()))
-
-    def _check_form(self, ended: RoundSettled, plan: Plan) -> None:
-        if is_model(self.store, ended.model, plan, self.threads):
-            self.audit.hashed.add(ended.model)
-            return
-        blob = self._get(ended.model, "its model", plan.max_update_bytes)
-        try:
-            if blob is not None:
-                decode_model(blob, plan)
-        except InvalidBlobError as error:
-            text = f"its model does not fit its plan: {error}"
-            self.audit.documents.append(violated(text, cid=ended.model, by=self._by(ended.aggregator), **self._at()))
 
     # --------------------------------------------------------------------- settlement
 
