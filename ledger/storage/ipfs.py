@@ -29,6 +29,9 @@ Answer = TypeVar("Answer")
 ANSWERS_WITHIN = 5.0
 """Seconds for a node to show that it is there."""
 
+REMOVES_WITHIN = 60.0
+"""Seconds for a node to remove a blob: it waits for uploads and pins of others, however small the blob is."""
+
 _DAY = 86_400.0  # seconds
 _ABSENT = re.compile(r"not found|could not find|deadline exceeded|timed? ?out", re.IGNORECASE)
 
@@ -94,13 +97,14 @@ class IpfsStore:
 
     def remove(self, cid: Cid, only: Callable[[Blob], bool] | None = None) -> bool:
         """See `Store.remove`: unpinned, and the block deleted; of several blocks, only with the next collection."""
-        seconds = self._deadline.seconds
-        if not self._is_pinned(cid) or (only is not None and not only(self._open(cid))):
+        pinned = self._is_pinned(cid)
+        if pinned and only is not None and not only(self._open(cid)):
             return False
-        self._rpc.call("pin/rm", str(cid), seconds=seconds, recursive="true")
-        if cid.codec == RAW:
-            self._rpc.call("block/rm", str(cid), seconds=seconds, force="true")
-        return True
+        if pinned:
+            self._rpc.call("pin/rm", str(cid), seconds=REMOVES_WITHIN, recursive="true")
+        if cid.codec == RAW:  # also what is unpinned: an earlier removal may have got no further
+            self._rpc.call("block/rm", str(cid), seconds=REMOVES_WITHIN, force="true")
+        return pinned
 
     @contextmanager
     def open(self, cid: Cid) -> Iterator[TreeBlob]:
