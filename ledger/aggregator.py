@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eth_account.signers.local import LocalAccount
 from web3.types import TxReceipt
@@ -19,6 +19,7 @@ from ledger.history import History, Round
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import (
     MAX_KEY_BLOB_BYTES,
+    Annex,
     Identity,
     mask,
     open_key,
@@ -27,6 +28,7 @@ from ledger.sealing import (
     write_annex,
 )
 from ledger.settlement import Settlement, settle
+from ledger.states import state_before
 from ledger.storage import Store
 from ledger.updates import Place
 
@@ -79,7 +81,8 @@ class Aggregator:
         if settlement.model is None:
             contract = self.contract.storing(self.store, blob)
             return contract.abort(self.account, proposal.round, proposal.head, AbortReason.QUORUM, manifest)
-        contract, model = self.contract.storing(self.store, blob, settlement.model), cid_of(settlement.model)
+        blobs = [blob, settlement.model, *([settlement.state] if settlement.state else [])]
+        contract, model = self.contract.storing(self.store, *blobs), cid_of(settlement.model)
         return contract.settle(self.account, proposal.round, proposal.head, model, manifest, counted)
 
 
@@ -101,7 +104,8 @@ def propose(
 
     Raises:
         UsageError: If no round is open, or its updates are sealed, and to none of `identities`.
-        BlobMissingError: If the plan is not to be had.
+        BlobMissingError: If the plan is not to be had, or the base model or the server's state where the plan needs it.
+        InvalidBlobError: If the base model is none of the plan.
         UnavailableError: If this machine's arithmetic cannot be relied on.
     """
     self_test()
@@ -111,23 +115,31 @@ def propose(
     plan = Plan.decode(store.get(known.opened.plan, limit=MAX_PLAN_BYTES))
     place = Place.of(history.genesis, known.opened)
     missing = set(unavailable)
-    keys, annex = _opened(known, place, store, missing, identities) if plan.seal != "none" else ({}, None)
-    threads = os.cpu_count() or 1
+    keys, masked = _opened(known, store, missing, identities) if plan.seal != "none" else ({}, None)
+    state, threads = state_before(history, known, store), os.cpu_count() or 1
     while True:
+        updates = known.updates.values()
         try:
-            settlement = settle(place, plan, known.updates.values(), store, missing, True, threads, keys, annex)
+            settlement = settle(place, plan, updates, store, missing, True, threads, keys, state, known.eligible)
         except (BlobMissingError, BlobMismatchedError) as error:
-            missing |= {member for member, update in known.updates.items() if update.update == error.cid}
+            lacking = {member for member, update in known.updates.items() if update.update == error.cid}
+            if not lacking:
+                raise  # the base model, or what the server remembers
+            missing |= lacking
         else:
-            return Proposal(known.number, history.head, settlement)
+            break
+    if masked is not None:
+        annex = write_annex(place, Annex(masked, settlement.scores), readers(known).values())
+        manifest = settlement.manifest.model_copy(update={"annex": annex})
+        settlement = replace(settlement, manifest=manifest)
+    return Proposal(known.number, history.head, settlement)
 
 
 def _opened(
-    known: Round, place: Place, store: Store, missing: set[int], identities: Sequence[Identity]
-) -> tuple[dict[int, str], str]:
-    """The keys of the sealed updates, and the annex that hands them on; whose key blob cannot be had is `missing`."""
-    to = readers(known)
-    if not {show_age_key(key) for key in to.values()} & {public_key(identity) for identity in identities}:
+    known: Round, store: Store, missing: set[int], identities: Sequence[Identity]
+) -> tuple[dict[int, str], dict[int, bytes]]:
+    """The keys of the sealed updates, also masked as they are handed on; whose key blob cannot be had is `missing`."""
+    if not {show_age_key(key) for key in readers(known).values()} & {public_key(identity) for identity in identities}:
         raise UsageError(
             f"the updates of round {known.number} are sealed to keys of which none is here: settle it with the age.key "
             "that this aggregator had published when the round opened"
@@ -145,4 +157,4 @@ def _opened(
         else:
             if (key := open_key(key_blob, identities)) is not None:
                 keys[member], masked[member] = key, mask(key, key_blob)
-    return keys, write_annex(place, masked, to.values())
+    return keys, masked

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ledger.averaging import Sums
 from ledger.errors import UnavailableError
 from ledger.plan import Dtype, TensorSpec
-from ledger.settlement import Sums
 from ledger.updates import Layout, from_float64
 
 # Two updates of weight 1023 and 1. Their mean lies just above a tie of bfloat16 and of float16, where rounding

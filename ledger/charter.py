@@ -59,7 +59,7 @@ class Limits(BaseModel):
             "approvals": plan.approvals,
             "rejections": plan.rejections,
             "window": plan.window,
-            "weight": plan.weighting.cap,
+            "weight": plan.weighting.most,
             "update_bytes": plan.max_update_bytes,
             "epsilon": plan.privacy.budget if plan.privacy and plan.privacy.budget is not None else math.inf,
         }

@@ -12,7 +12,7 @@ from ledger.documents import Document
 
 def max_manifest_bytes(updates: int, readers: int) -> int:
     """The most bytes that a manifest of this many updates can need, its annex being sealed to so many readers."""
-    return 8192 + 512 * updates + 256 * readers
+    return 8192 + 4096 * updates + 256 * readers
 
 
 class Reason(StrEnum):
@@ -32,13 +32,15 @@ class Reason(StrEnum):
     """The blob is sealed, and cannot be opened."""
     NONFINITE = "nonfinite"
     """A value is NaN or infinite."""
+    FILTERED = "filtered"
+    """The plan's filter left it out."""
 
 
 CidText = Annotated[str, Field(pattern="^b[a-z2-7]{58}$")]
 
 
 class Row(Document):
-    """One update: counted with a weight, or excluded for a reason; the other is null."""
+    """One update: averaged with a weight, or excluded for a reason; the other is null."""
 
     member: int
     update: CidText
@@ -46,14 +48,31 @@ class Row(Document):
     excluded: Reason | None
 
 
+class Score(Document):
+    """How an update compares.
+
+    Attributes:
+        norm: The L2 norm of its difference from the base model, where the plan clips.
+        distance: The sum of its squared distances to its closest neighbours, where the plan filters.
+        metrics: What the base model achieved at its site, as its header says.
+    """
+
+    norm: float | None = None
+    distance: float | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
 class Manifest(Document):
     """Every update of a round, exactly once, in ascending member id.
 
     Attributes:
-        settlement: The version of the rules, as the plan has it; 1 knows no `annex`.
+        settlement: The version of the rules, as the plan has it; 1 has nothing of `_LATER`.
+        counted: How many updates are as they must be: those that are averaged, and the filtered ones.
         model: The CID of the model; null where too few updates count.
-        annex: What is not for everybody: the keys of the sealed updates, see `ledger.sealing.write_annex`; null where
-            updates are not sealed.
+        state: The CID of what the server remembers for the next round; null where that is nothing.
+        scores: How the counted updates compare, by member id; null where they are not for everybody, or there are none.
+        annex: What is not for everybody, see `ledger.sealing.write_annex`: the keys of the sealed updates, and their
+            scores; null where updates are not sealed.
     """
 
     TITLE: ClassVar[str] = "manifest"
@@ -68,8 +87,15 @@ class Manifest(Document):
     updates: Annotated[list[Row], FailFast()]
     counted: int
     model: str | None
+    state: CidText | None = None
+    scores: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,4}$")], Score] | None = None
     annex: Annotated[str, Field(pattern="^[A-Za-z0-9+/]+={0,2}$")] | None = None
 
     @model_serializer(mode="wrap")
     def _as_its_version_has_it(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in write(self).items() if key != "annex" or self.settlement > 1}
+        later = _LATER if self.settlement == 1 else set()
+        return {key: value for key, value in write(self).items() if key not in later}
+
+
+_LATER = {"annex", "scores", "state"}
+"""What only version 2 has."""

@@ -10,6 +10,7 @@ from ledger.erasing import Erasing
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
 from ledger.following import Follower
 from ledger.logs import Log
+from ledger.states import state_in
 from ledger.storage import Store
 
 
@@ -35,6 +36,9 @@ class Mirroring:
     missing: list[Cid] = field(default_factory=list, init=False)
     altered: list[Cid] = field(default_factory=list, init=False)
 
+    _states: dict[Cid | None, Cid | None] = field(default_factory=dict, init=False)
+    """What the server remembers after a round, by the manifest that names it."""
+
     def __post_init__(self) -> None:
         self._erasing = Erasing(self.store, self.log)
 
@@ -46,15 +50,24 @@ class Mirroring:
         self.missing, self.altered = [], []
         self.pinned -= self._erasing.done
         for cid in dict.fromkeys(named):
-            if cid in self.pinned or cid in self._erasing.done:
-                continue
-            try:
-                self.store.pin(cid, self.limit)
-            except (BlobMissingError, BlobMismatchedError, BlobTooLargeError) as error:
-                (self.altered if isinstance(error, BlobMismatchedError) else self.missing).append(cid)
-                self.log.waiting("not to be had", blob=cid, why=error)
-            else:
-                self.pinned.add(cid)
+            self._pin(cid)
+        for known in view.history.rounds.values():
+            manifest = known.ended.manifest if known.ended else None
+            if manifest in self.pinned and manifest not in self._states:
+                self._states[manifest] = state_in(manifest, self.store, self.limit)
+            if (state := self._states.get(manifest)) is not None:
+                self._pin(state)
         lacks = len(self.missing) + len(self.altered)
         self.log.waiting("mirrored", blobs=len(self.pinned), lacks=lacks, entries=view.history.entries)
         return False
+
+    def _pin(self, cid: Cid) -> None:
+        if cid in self.pinned or cid in self._erasing.done:
+            return
+        try:
+            self.store.pin(cid, self.limit)
+        except (BlobMissingError, BlobMismatchedError, BlobTooLargeError) as error:
+            (self.altered if isinstance(error, BlobMismatchedError) else self.missing).append(cid)
+            self.log.waiting("not to be had", blob=cid, why=error)
+        else:
+            self.pinned.add(cid)

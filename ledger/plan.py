@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from ledger.choices import (
+    CONTROL,
+    STATE,
+    AnyAverage,
+    AnyStrategy,
+    AnyWeighting,
+    ByExamples,
+    FedAvg,
+    Krum,
+    Mean,
+    Positive,
+)
 from ledger.documents import Document
 
 MAX_PLAN_BYTES = 1 << 20
-MAX_WEIGHT = 1 << 32
-"""Integers up to here times a float32 are far from overflowing a float64."""
 
 Dtype = Literal["F32", "F16", "BF16"]
 ITEM_BYTES: dict[Dtype, int] = {"F32": 4, "F16": 2, "BF16": 2}
@@ -30,28 +41,12 @@ class TensorSpec(Document):
     shape: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 40)]], Field(max_length=16)]
 
 
-class FedAvg(Document):
-    """The mean of the updates' tensors, weighted (McMahan et al. 2017)."""
-
-    name: Literal["fedavg"] = "fedavg"
-
-
-class Weighting(Document):
-    """An update weighs as many as its examples, at most `cap`."""
-
-    by: Literal["examples"] = "examples"
-    cap: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1_000_000
-
-
 class Training(Document):
     """What every site does with its rows."""
 
     epochs: Count
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0, lt=1e6)]
-
-
-Positive = Annotated[float, Field(gt=0, lt=1e6)]
 
 
 class DpSgd(Document):
@@ -79,9 +74,18 @@ class DpSgd(Document):
 class Plan(Document):
     """What a round computes and what it needs.
 
+    What settlement does with the updates, in this order: the `filter` leaves some out; `clipping` shortens those that
+    are too long; the `average` is taken; the `strategy` makes the model of it.
+
     Attributes:
-        settlement: Version of the settlement rules; 1 knows no privacy, no seal and no witness in an update's header.
-        tensors: The schema of every update and of the model, by tensor name.
+        settlement: Version of the settlement rules; 1 has nothing of `_LATER`, and averages plainly.
+        tensors: The schema of the model, by tensor name.
+        strategy: How the model comes from the base and the average, and what sites do differently.
+        weighting: What an update weighs.
+        filter: What leaves out updates that look wrong; None for nothing.
+        clipping: The largest L2 norm of an update's difference from the base model; None for any.
+        average: The average.
+        wire: The dtype of updates that are differences from the base model; None where they are the trained tensors.
         privacy: How training protects single examples; None for not at all.
         seal: Whether updates are sealed, ``age``, or for everyone to read, ``none``.
         max_update_bytes: An update's blob may not be larger.
@@ -91,15 +95,20 @@ class Plan(Document):
         approvals: The approvals that release the model.
         rejections: The most rejections with which it can be released.
         participants_attest: Whether participants may attest too, beside auditors.
-        public_quality: Whether the reports of attestations say in public how good the model is.
+        public_quality: Whether all may know how good updates and models are: by the scores in the manifest, and by the
+            reports of attestations. What is not sealed shows its scores in any case.
     """
 
     TITLE: ClassVar[str] = "plan"
 
     settlement: Literal[1, 2] = 2
     tensors: Annotated[dict[str, TensorSpec], Field(min_length=1)]
-    strategy: FedAvg = FedAvg()
-    weighting: Weighting = Weighting()
+    strategy: AnyStrategy = FedAvg()
+    weighting: AnyWeighting = ByExamples()
+    filter: Krum | None = None
+    clipping: Positive | None = None
+    average: AnyAverage = Mean()
+    wire: Dtype | None = None
     training: Training
     privacy: DpSgd | None = None
     seal: Literal["age", "none"] = "age"
@@ -112,25 +121,61 @@ class Plan(Document):
     participants_attest: bool = False
     public_quality: bool = False
 
+    @property
+    def update_tensors(self) -> dict[str, TensorSpec]:
+        """The schema of an update."""
+        if self.strategy.name == "scaffold":
+            return _as(self.tensors, "", self.wire) | _as(self.tensors, CONTROL, self.wire or "F32")
+        return _as(self.tensors, "", self.wire) if self.wire else self.tensors
+
+    @property
+    def state_tensors(self) -> dict[str, TensorSpec]:
+        """The schema of what the server remembers; empty where that is nothing."""
+        kinds = STATE.get(self.strategy.name, ())
+        return {name: spec for kind in kinds for name, spec in _as(self.tensors, kind, "F32").items()}
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether settlement has to look at the updates together, before it averages them."""
+        return self.filter is not None or self.clipping is not None or self.average.name != "mean"
+
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, plan: Any) -> Any:
         if not isinstance(plan, dict) or plan.get("settlement") != 1:
             return plan
-        if later := sorted({"seal", "privacy"} & plan.keys()):
+        if later := sorted(_LATER & plan.keys()):
             raise ValueError(f"settlement 1 knows no {later[0]}")
         return {**plan, "seal": "none"}
 
     @model_serializer(mode="wrap")
     def _as_its_version_has_it(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        later = {"seal", "privacy"} if self.settlement == 1 else set()
+        later = _LATER if self.settlement == 1 else set()
         return {key: value for key, value in write(self).items() if key not in later}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        elements = sum(math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in self.tensors.values())
-        if elements > self.max_update_bytes:
-            raise ValueError(f"tensors of {elements:,} bytes do not fit an update of {self.max_update_bytes:,}")
+        size = sum(math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in self.update_tensors.values())
+        if size > self.max_update_bytes:
+            raise ValueError(f"tensors of {size:,} bytes do not fit an update of {self.max_update_bytes:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        strategy, filter_ = self.strategy.name, self.filter
+        if self.settlement == 1 and (strategy != "fedavg" or self.weighting.by != "examples"):
+            raise ValueError("settlement 1 knows fedavg by examples only")
+        if self.average.name != "mean" and self.weighting.by != "equal":
+            raise ValueError(f'a {self.average.name} knows no weights: say so with weighting by "equal"')
+        if filter_ is not None and self.quorum < 2 * filter_.attackers + 3:
+            least = 2 * filter_.attackers + 3
+            raise ValueError(f"krum needs {least} updates against {filter_.attackers} attackers: a quorum of {least}")
+        if strategy == "scaffold" and self.is_robust:
+            raise ValueError("scaffold takes no filter, no clipping and the mean: they would leave its controls apart")
+        if strategy == "scaffold" and any(name.startswith(CONTROL) for name in self.tensors):
+            raise ValueError(f"with scaffold no tensor's name begins with {CONTROL}: rename it")
+        if strategy in ("fedprox", "scaffold") and self.privacy is not None:
+            raise ValueError(f"{strategy} changes how sites train, and so does privacy: leave one of them out")
         return self
 
     @field_validator("tensors", mode="before")
@@ -143,3 +188,15 @@ class Plan(Document):
             if not is_tensor_name(name):
                 raise ValueError(f"not a tensor's name: {name[:64]!r}")
         return {name: TensorSpec.model_validate(tensor) for name, tensor in tensors.items()}
+
+
+_LATER = {"seal", "privacy", "filter", "clipping", "average", "wire"}
+"""What only version 2 has."""
+
+
+def _as(tensors: Mapping[str, TensorSpec], kind: str, dtype: Dtype | None) -> dict[str, TensorSpec]:
+    """Tensors of the same shapes, under longer names, in another dtype if one is given."""
+    return {
+        kind + name: spec if dtype is None else TensorSpec(dtype=dtype, shape=spec.shape)
+        for name, spec in tensors.items()
+    }

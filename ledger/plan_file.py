@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -10,20 +11,50 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from ledger.choices import (
+    ByExamples,
+    ByTable,
+    Equally,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedProx,
+    FedYogi,
+    Krum,
+    Mean,
+    Median,
+    Scaffold,
+    TrimmedMean,
+)
 from ledger.cid import RAW, Cid
 from ledger.documents import Document, read_json
 from ledger.errors import InvalidBlobError, UsageError
 from ledger.facts import Address
-from ledger.plan import MAX_PLAN_BYTES, DpSgd, FedAvg, Plan, TensorSpec, Training, Weighting
+from ledger.plan import MAX_PLAN_BYTES, DpSgd, Plan, TensorSpec, Training
 from ledger.storage.folder import read_regular
-from ledger.updates import Layout, Place, Schema, decode, update_header
+from ledger.updates import MOST_METRICS, Place, Schema, blob_size, decode, update_header
 
 Key = int | str
 D = TypeVar("D", bound=Document)
 
 _MOST_WRITTEN = 16 * MAX_PLAN_BYTES  # people write spaces, too
 _MOST = (1 << 53) - 1  # the largest integer that a canonical document can hold
-_PARTS: dict[Key, type[Document]] = {"strategy": FedAvg, "weighting": Weighting, "training": Training, "privacy": DpSgd}
+_PARTS: dict[Key, type[Document]] = {"training": Training, "privacy": DpSgd, "filter": Krum}
+_KINDS: dict[Key, dict[Key, type[Document]]] = {
+    "strategy": {
+        "fedavg": FedAvg,
+        "fedprox": FedProx,
+        "fedavgm": FedAvgM,
+        "fedadagrad": FedAdagrad,
+        "fedadam": FedAdam,
+        "fedyogi": FedYogi,
+        "scaffold": Scaffold,
+    },
+    "weighting": {"examples": ByExamples, "equal": Equally, "table": ByTable},
+    "average": {"mean": Mean, "median": Median, "trimmed-mean": TrimmedMean},
+}
+"""Parts that are one of several documents, each by its name."""
 
 
 def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
@@ -50,9 +81,9 @@ def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
             raise UsageError(f"{none}: build on another one") from None
     if tensors and isinstance(tensors, dict):
         written["tensors"] = tensors
-        if "max_update_bytes" not in written:
-            written["max_update_bytes"] = _size(path, tensors)
-    plan = _valid(path, Plan, written, ())
+    plan = _valid(path, Plan, {"max_update_bytes": _MOST} | written, ())
+    if "max_update_bytes" not in written:
+        plan = plan.model_copy(update={"max_update_bytes": _size(path, plan.update_tensors)})
     if (size := len(plan.encode())) > MAX_PLAN_BYTES:
         raise UsageError(
             f"{path} makes a plan of {size:,} bytes, {MAX_PLAN_BYTES:,} at most: make a model of fewer tensors"
@@ -68,8 +99,9 @@ def update_bytes(schema: Schema) -> int:
     """
     cid = Cid(bytes(32), RAW)  # all CIDs have the same length
     place = Place(_MOST, Address("0x" + "00" * 20), _MOST, cid, cid)
-    layout = Layout(schema)
-    return len(layout.head(update_header(place, _MOST, _MOST))) + layout.size
+    # In a name each quotation mark is escaped, and the backslashes again, as JSON stands in JSON.
+    metrics = {f"{number:02}".rjust(64, '"'): -sys.float_info.max / 3 for number in range(MOST_METRICS)}
+    return blob_size(schema, update_header(place, _MOST, _MOST, metrics=metrics))
 
 
 def _size(path: Path, tensors: Schema) -> int:
@@ -110,12 +142,17 @@ def _valid(path: Path, document: type[D], written: object, place: Sequence[Key])
         errors = error.errors(include_url=False)
     # A key that is mistyped is missing, too: what stands there is what to correct.
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    *inside, key = at = first["loc"] or ("the plan",)
+    at, part = list(first["loc"] or ("the plan",)), document.model_fields
+    if at[0] in _KINDS and len(at) > 1:
+        part = _KINDS[at[0]][at.pop(1)].model_fields
+    elif at[0] in _PARTS and len(at) > 1:
+        part = _PARTS[at[0]].model_fields
+    *inside, key = at
     where = ".".join(map(str, [*place, *at]))
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{path} is no plan: {where}: {said}; correct it, or name another file")
-    fields = list((_PARTS[inside[0]] if inside else document).model_fields)
+    fields = list(part)
     raise UsageError(f"{path} is no plan: {where!r} is no key of it: {_meant(str(key), fields, [*place, *inside])}")
 
 
@@ -124,7 +161,8 @@ def _meant(key: str, fields: Sequence[str], place: Sequence[Key]) -> str:
     if place:
         elsewhere = {name: f"{name}, before the first [section]" for name in Plan.model_fields}
     else:
-        elsewhere = {name: f"{part}.{name}" for part, document in _PARTS.items() for name in document.model_fields}
+        several = [(part, one) for part, kinds in _KINDS.items() for one in kinds.values()]
+        elsewhere = {name: f"{part}.{name}" for part, one in [*several, *_PARTS.items()] for name in one.model_fields}
     if near := get_close_matches(key, fields, 1):
         return f"did you mean {near[0]}?"
     if near := get_close_matches(key, elsewhere, 1):

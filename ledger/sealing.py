@@ -12,7 +12,7 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import pyrage
@@ -23,6 +23,7 @@ from ledger.age import read_age_secret, show_age_key, show_age_secret
 from ledger.cid import CHUNK
 from ledger.documents import canonical, parse
 from ledger.errors import UsageError
+from ledger.manifest import Score
 from ledger.updates import Place
 
 if TYPE_CHECKING:
@@ -210,13 +211,27 @@ def _mask(key: bytes, key_blob: bytes) -> bytes:
     return bytes(one ^ other for one, other in zip(key, stream, strict=True))
 
 
-def write_annex(place: Place, masked: Masked, to: Iterable[bytes]) -> str:
+@dataclass(frozen=True)
+class Annex:
+    """What a round's annex hands on.
+
+    Attributes:
+        masked: The masked identities of its updates.
+        scores: How its updates compare, by member id; see `ledger.manifest.Score`.
+    """
+
+    masked: Masked
+    scores: Mapping[int, Score] = field(default_factory=dict)
+
+
+def write_annex(place: Place, annex: Annex, to: Iterable[bytes]) -> str:
     """The annex of a round's manifest, for the holders of some public keys: base64 of an age file."""
-    document = {"kind": "annex", **place.document(), "keys": _written(masked)}
+    scores = {str(member): score.model_dump(mode="json") for member, score in annex.scores.items()}
+    document = {"kind": "annex", **place.document(), "keys": _written(annex.masked), "scores": scores}
     return base64.b64encode(seal_to(to, canonical(document))).decode()
 
 
-def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Masked | None:
+def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Annex | None:
     """What a round's annex hands on; None where these identities do not open it.
 
     Raises:
@@ -226,7 +241,9 @@ def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Mask
         raw = _decrypted(base64.b64decode(annex, validate=True), identities)
     except pyrage.DecryptError:
         return None
-    return _read(_keys_of(raw, {"kind": "annex", **place.document()}))
+    document = _document(raw, {"kind": "annex", **place.document()}, "keys", "scores")
+    scores = {int(member): Score.model_validate(score) for member, score in document["scores"].items()}
+    return Annex(_read(document["keys"]), scores)
 
 
 def write_grant(genesis: Genesis, rounds: Mapping[int, Masked], to: bytes) -> bytes:
@@ -242,8 +259,8 @@ def read_grant(grant: bytes, genesis: Genesis, identities: Sequence[Identity]) -
         raw = _decrypted(grant, identities)
     except pyrage.DecryptError:
         return None
-    keys = _keys_of(raw, {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger})
-    return {int(number): _read(masked) for number, masked in keys.items()}
+    document = _document(raw, {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger}, "keys")
+    return {int(number): _read(masked) for number, masked in document["keys"].items()}
 
 
 def _written(masked: Masked) -> dict[str, str]:
@@ -256,8 +273,10 @@ def _read(keys: Any) -> Masked:
     return {int(member): bytes.fromhex(key) for member, key in keys.items()}
 
 
-def _keys_of(raw: bytes, place: Mapping[str, Any]) -> dict[str, Any]:
+def _document(raw: bytes, place: Mapping[str, Any], *parts: str) -> dict[str, dict[str, Any]]:
+    """The parts of a document of some place, each an object."""
     document = parse(raw)
-    if not isinstance(document, dict) or not isinstance(keys := document.pop("keys", None), dict) or document != place:
+    found = {part: document.pop(part, None) for part in parts} if isinstance(document, dict) else {}
+    if document != place or not all(isinstance(part, dict) for part in found.values()):
         raise ValueError(f"it is no {place['kind']} of this ledger, or of another round")
-    return keys
+    return found

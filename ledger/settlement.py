@@ -1,75 +1,47 @@
-"""Settlement: which updates of a round count, why the others do not, and their average, bit for bit. Pure.
+"""Settlement: which updates of a round count, why the others do not, and the model of them, bit for bit. Pure.
 
 The aggregator publishes what `settle` gives; an auditor, or any member, computes it again and compares.
 
 The arithmetic, in full: updates in ascending member id; every value widened to float64 (exact); multiplied by the
 update's integer weight; added to the sum, which starts at zero; the sum divided by the total weight; rounded once to
 the plan's dtype. Each step is one elementwise IEEE 754 operation, to nearest, ties to even: nothing is fused,
-reordered or left to a linear algebra library.
+reordered or left to a linear algebra library. Plans that filter, clip, or take another average are in
+`ledger.robust`, the server's step of a strategy is in `ledger.strategies`; without them neither is needed.
 
-It takes one pass. An update whose size and head are, byte for byte, those that it must have is added while it is read
-and hashed, leaf by leaf. Any other is read as a whole and decoded, which finds the reason, and so is every update if a
-sum is not finite.
+It takes one pass (`ledger.averaging`). An update whose size is what it must be is added while it is read and hashed,
+leaf by leaf. Any other is read as a whole and decoded, which finds the reason, and so is every update if a head is not
+what it must be or a sum is not finite, and every one of a plan that is robust.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Collection, Iterable
-from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
-from operator import eq
-from threading import Lock
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ledger.cid import CHUNK, Cid, Node, leaf, tree
-from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, InvalidBlobError, UnavailableError
+from ledger.averaging import Batch, Blobs, Float64s, OtherwiseError, Sums
+from ledger.cid import CHUNK, Cid, Node, cid_of, leaf
+from ledger.errors import BlobMismatchedError, BlobTooLargeError, InvalidBlobError
 from ledger.facts import UpdateRecorded
-from ledger.manifest import Manifest, Reason, Row
+from ledger.manifest import Manifest, Reason, Row, Score
 from ledger.plan import Plan
+from ledger.robust import Block, Combined, combine
 from ledger.sealing import Keys, largest_sealed, open_update
-from ledger.threads import shared
+from ledger.strategies import Step, max_state_bytes, read_state
 from ledger.updates import (
     MODEL_HEADER,
-    NO_WITNESS,
-    STEP,
     Layout,
     Place,
+    TensorBlob,
+    blob_size,
+    decode_model,
     decode_update,
-    from_float64,
-    is_head,
+    encode,
     to_float64,
-    update_header,
 )
-
-Float64s = npt.NDArray[np.float64]
-
-_OPEN_AT_ONCE = 64  # blobs
-
-
-class Blob(Protocol):
-    """A blob that is open to be read, not verified; see `ledger.storage.Blob`."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that are stored."""
-
-    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
-        """Those from ``number * CHUNK``: ``CHUNK`` of them, or what is left."""
-
-
-class Blobs(Protocol):
-    """Where settlement reads blobs."""
-
-    def open(self, cid: Cid) -> AbstractContextManager[Blob]:
-        """What is stored under a CID, not verified, or `BlobMissingError`."""
-
-    def get(self, cid: Cid, limit: int | None = None) -> bytes:
-        """What the CID names, or `BlobTooLargeError`, `BlobMissingError`, `BlobMismatchedError`."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +50,17 @@ class Settlement:
 
     Attributes:
         model: The model's blob; None under the quorum, or where only its CID was asked for.
-        manifest: What became of each update, and the model's CID.
+        state: The blob of what the server remembers for the next round; None where that is nothing.
+        manifest: What became of each update, and the CIDs of both; without an annex.
+        scores: How the counted updates compare, by member id; the manifest has them where they are for everybody.
         details: What is wrong with each excluded update, by member id; not recorded, found again by whoever settles.
         hashed: The updates whose stored bytes are what their CID names: all but those claimed unavailable.
     """
 
     model: bytes | None
+    state: bytes | None
     manifest: Manifest
+    scores: dict[int, Score]
     details: dict[int, str]
     hashed: frozenset[Cid]
 
@@ -98,7 +74,8 @@ def settle(
     keep_model: bool = True,
     threads: int = 1,
     keys: Keys = MappingProxyType({}),
-    annex: str | None = None,
+    state: Cid | None = None,
+    eligible: int = 1,
 ) -> Settlement:
     """Settle one round.
 
@@ -106,30 +83,40 @@ def settle(
         place: The round.
         plan: Its plan.
         updates: Every update recorded in it, in any order.
-        blobs: Where the updates' blobs are.
+        blobs: Where the updates' blobs are, and where the plan needs it, the base model's.
         unavailable: Ids of the members whose update could not be had: the aggregator's claim, not verifiable here.
         keep_model: False if the model's CID is enough, so that its bytes need no memory.
         threads: On how many the work is done; nothing that comes out depends on it.
         keys: The identities of sealed updates, as far as the aggregator could open their key blobs.
-        annex: The manifest's annex, which hands these on; nothing else depends on it.
+        state: What the server remembers, by the manifest of the round whose model the base is.
+        eligible: How many members could post an update; SCAFFOLD needs it.
 
     Returns:
         Model and manifest, the same bytes for the same arguments on every machine.
 
     Raises:
-        BlobMissingError: If the blob of an update that is not claimed unavailable is not there.
+        BlobMissingError: If the blob of an update that is not claimed unavailable, the base or the state is not there.
         BlobMismatchedError: If the bytes there are not what its CID names.
+        InvalidBlobError: If the plan needs the base model, and that is no model of the plan.
     """
     ordered = sorted(updates, key=lambda update: update.member)
-    round_ = _Round(place, plan, ordered, blobs, unavailable, keys, annex, threads)
+    round_ = _Round(place, plan, ordered, blobs, unavailable, threads, keys, state, eligible)
     try:
-        return round_.settle(keep_model, as_read=True)
-    except _OtherwiseError:
+        return round_.settle(keep_model, as_read=plan.seal == "none" and not plan.is_robust)
+    except OtherwiseError:
         return round_.settle(keep_model, as_read=False)
 
 
-class _OtherwiseError(Exception):
-    """Something was added that does not count: another head, or a value that is NaN or infinite."""
+@dataclass
+class _Found:
+    """What was found of the updates, by member: the weights of those that count, and why the others do not."""
+
+    weights: dict[int, int] = field(default_factory=dict)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    reasons: dict[int, Reason] = field(default_factory=dict)
+    details: dict[int, str] = field(default_factory=dict)
+    leaves: dict[int, list[Node]] = field(default_factory=dict)
+    """Those of updates that are read again."""
 
 
 @dataclass(frozen=True)
@@ -139,49 +126,78 @@ class _Round:
     updates: list[UpdateRecorded]
     blobs: Blobs
     unavailable: Collection[int]
-    keys: Keys
-    annex: str | None
     threads: int
+    keys: Keys
+    state: Cid | None
+    eligible: int
 
     def settle(self, keep_model: bool, as_read: bool) -> Settlement:
         """Settle, and add updates `as_read` where that can be; or else each only after it was decoded."""
-        sums = Sums(Layout(self.plan.tensors))
-        as_read = as_read and self.plan.seal == "none"
-        rows, details = list[Row](), dict[int, str]()
-        with _Batch(self, sums) as batch:
+        sums = Sums(Layout(self.plan.update_tensors))
+        found = self._read(sums, as_read)
+        combined, model, state, cid = None, None, None, None
+        counted = len(found.weights)
+        if counted >= self.plan.quorum and self.plan.is_robust:
+            combined = self._combined(sums.layout, found)
+        if counted:  # without a quorum too: the sums show whether all values are finite
+            cid, model, state = self._model(sums, found, combined, keep_model)
+        scores = _scores(found, combined)
+        public = self.plan.seal == "none" or self.plan.public_quality
+        manifest = Manifest(
+            **{"settlement": self.plan.settlement, **self.place.document()},
+            updates=[self._row(update, found, combined) for update in self.updates],
+            counted=counted,
+            model=str(cid) if cid else None,
+            state=str(cid_of(state)) if state else None,
+            scores={str(member): score for member, score in scores.items()} if public and scores else None,
+        )
+        hashed = frozenset(update.update for update in self.updates if self._is_read(update))
+        return Settlement(model, state, manifest, scores, found.details, hashed)
+
+    def _read(self, sums: Sums, as_read: bool) -> _Found:
+        """Read all updates, and add those that count, unless they are combined later."""
+        found = _Found()
+        with Batch(self.place, self.plan, self.blobs, sums, self.threads) as batch:
             for update in self.updates:
-                weight, excluded = min(update.weight, self.plan.weighting.cap), None
+                member, weight = update.member, self.plan.weighting.of(update.member, update.weight)
                 try:
-                    if update.member in self.unavailable:
+                    if member in self.unavailable:
                         raise InvalidBlobError(Reason.UNAVAILABLE, "claimed by the aggregator: no bytes of that CID")
                     if not as_read or not batch.take(update, weight):
                         batch.add()  # in the order of the members
-                        self._add_decoded(sums, update, weight)
+                        blob, decoded = self._decoded(update)
+                        if self.plan.is_robust:
+                            found.leaves[member] = [leaf(blob[at : at + CHUNK]) for at in range(0, len(blob), CHUNK)]
+                        else:
+                            sums.add(memoryview(blob), sums.layout.size - len(blob), weight)
+                        found.metrics[member] = decoded.header.get("metrics", {})
+                    found.weights[member] = weight
                 except InvalidBlobError as error:
-                    excluded, details[update.member] = Reason(error.reason), error.detail
-                counts = None if excluded else weight
-                rows.append(Row(member=update.member, update=str(update.update), weight=counts, excluded=excluded))
+                    found.reasons[member], found.details[member] = Reason(error.reason), error.detail
             batch.add()
-        counted, model, cid = len(rows) - len(details), None, None
-        if counted:  # without a quorum too: the model shows whether all values are finite
-            keep_model = keep_model and counted >= self.plan.quorum
-            total = sum(row.weight or 0 for row in rows)
-            leaves = shared(lambda part: sums.model(part, total, keep_model), sums.leaves, self.threads)
-            sums.drop()
-            cid = tree([node for node, _ in leaves])[-1].cid
-            model = b"".join(chunk for _, chunk in leaves) if keep_model else None
-        named = str(cid) if counted >= self.plan.quorum else None
-        place = {"settlement": self.plan.settlement, **self.place.document()}
-        manifest = Manifest(**place, updates=rows, counted=counted, model=named, annex=self.annex)
-        hashed = frozenset(update.update for update in self.updates if self._is_read(update))
-        return Settlement(model, manifest, details, hashed)
+        found.metrics |= {member: header.get("metrics", {}) for member, header in batch.headers.items()}
+        return found
+
+    def _row(self, update: UpdateRecorded, found: _Found, combined: Combined | None) -> Row:
+        excluded = found.reasons.get(update.member)
+        if excluded is None and combined and update.member not in combined.kept:
+            excluded = Reason.FILTERED
+        weight = found.weights[update.member] if excluded is None else None
+        return Row(member=update.member, update=str(update.update), weight=weight, excluded=excluded)
+
+    # -------------------------------------------------------------------------- the updates
 
     def _is_read(self, update: UpdateRecorded) -> bool:
         """Whether the update's blob is looked at."""
         opens = self.plan.seal == "none" or (update.key_blob is not None and update.member in self.keys)
         return opens and update.member not in self.unavailable
 
-    def _add_decoded(self, sums: Sums, update: UpdateRecorded, weight: int) -> None:
+    def _decoded(self, update: UpdateRecorded) -> tuple[bytes, TensorBlob]:
+        """An update's blob, opened, and what is in it."""
+        blob = self._opened(update)
+        return blob, decode_update(blob, self.plan, self.place, update.member, update.weight)
+
+    def _opened(self, update: UpdateRecorded) -> bytes:
         most, sealed = self.plan.max_update_bytes, self.plan.seal != "none"
         if not self._is_read(update):
             why = "posted without a key blob" if update.key_blob is None else "its key is not in the annex"
@@ -190,162 +206,98 @@ class _Round:
             blob = self.blobs.get(update.update, limit=largest_sealed(most) if sealed else most)
         except BlobTooLargeError as error:
             raise InvalidBlobError(Reason.OVERSIZED, str(error)) from None
-        if sealed:
-            opened = open_update(blob, self.keys[update.member])
-            if opened is None:
-                raise InvalidBlobError(Reason.UNOPENABLE, "its key does not open it")
-            blob = opened
-        decode_update(blob, self.plan, self.place, update.member, update.weight)
-        sums.add(memoryview(blob), sums.layout.size - len(blob), weight)
+        if not sealed:
+            return blob
+        opened = open_update(blob, self.keys[update.member])
+        if opened is None:
+            raise InvalidBlobError(Reason.UNOPENABLE, "its key does not open it")
+        return opened
 
+    def _combined(self, layout: Layout, found: _Found) -> Combined:
+        updates = {update.member: update for update in self.updates}
 
-class _Taken(NamedTuple):
-    update: UpdateRecorded
-    weight: int
-    head: bytes
-    blob: Blob
+        def part(member: int, first: int, last: int) -> bytes:
+            """Bytes of the data of an update that was read before; what is sealed is opened again."""
+            update, leaves = updates[member], found.leaves[member]
+            if self.plan.seal != "none":
+                blob = self._opened(update)
+                return blob[len(blob) - layout.size + first : len(blob) - layout.size + last]
+            with self.blobs.open(update.update) as stored:
+                first, last = stored.size - layout.size + first, stored.size - layout.size + last
+                numbers, room, read = range(first // CHUNK, -(-last // CHUNK)), bytearray(CHUNK), []
+                for number in numbers:
+                    chunk = stored.leaf(number, room)
+                    if leaf(chunk) != leaves[number]:
+                        raise BlobMismatchedError(update.update)
+                    read.append(bytes(chunk))
+            start = numbers.start * CHUNK
+            return b"".join(read)[first - start : last - start]
 
+        clips = self.plan.wire is None and self.plan.clipping is not None  # else the base takes no part in any result
+        base = _elements_of(self._base(), self.plan) if clips else _zeros_for
+        return combine(self.plan, layout, found.weights, part, base, self.threads)
 
-class _Batch:
-    """Updates that follow one another and whose blobs have heads of one length: their leaves hold the same elements.
+    # ---------------------------------------------------------------------------- the model
 
-    They are hashed and added leaf by leaf, all first leaves before all second ones: leaf and sums stay in the cache,
-    and every element is still added in the order of the updates.
-    """
+    def _base(self) -> TensorBlob:
+        return decode_model(self.blobs.get(self.place.base, limit=blob_size(self.plan.tensors)), self.plan)
 
-    def __init__(self, round_: _Round, sums: Sums) -> None:
-        self._round, self._sums = round_, sums
-        self._taken: list[_Taken] = []
-        self._open = ExitStack()
-
-    def __enter__(self) -> _Batch:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
-
-    def take(self, update: UpdateRecorded, weight: int) -> bool:
-        """Take an update along; False if the size of its blob is not what it must be."""
-        layout, most = self._sums.layout, self._round.plan.max_update_bytes
+    def _remembered(self) -> TensorBlob | None:
+        if self.state is None or not self.plan.state_tensors:
+            return None
         try:
-            witness = NO_WITNESS if self._round.plan.settlement > 1 else None
-            head = layout.head(update_header(self._round.place, update.member, update.weight, witness))
-        except ValueError:  # no blob can say so many examples
-            return False
-        if self._taken and (len(head) != len(self._taken[0].head) or len(self._taken) == _OPEN_AT_ONCE):
-            self.add()
-        try:
-            blob = self._open.enter_context(self._round.blobs.open(update.update))
-        except BlobMissingError:
-            self.add()  # of several that are not as they should be, the first one is told
-            raise
-        if not blob.size == len(head) + layout.size <= most or len(head) > CHUNK:
-            return False
-        self._taken.append(_Taken(update, weight, head, blob))
-        return True
+            blob = self.blobs.get(self.state, limit=max_state_bytes(self.plan))
+        except BlobTooLargeError:
+            return None  # that of another strategy or model
+        return read_state(blob, self.plan, self.place.round)
 
-    def add(self) -> None:
-        """Add what was taken.
+    def _model(
+        self, sums: Sums, found: _Found, combined: Combined | None, keep: bool
+    ) -> tuple[Cid | None, bytes | None, bytes | None]:
+        """The CID of the model, its blob if it is to be kept, and the blob of what the server remembers."""
+        total = sum(found.weights.values())
+        enough = len(found.weights) >= self.plan.quorum
+        if self.plan.strategy.name in ("fedavg", "fedprox") and self.plan.wire is None and not self.plan.is_robust:
+            cid, model = sums.model(total, keep and enough, self.threads)
+            return (cid, model, None) if enough else (None, None, None)
+        elements = {name: slice(first, last) for _, first, last, name, _ in sums.layout.spans}
 
-        Raises:
-            BlobMismatchedError: If a blob is not what its CID names.
-            _OtherwiseError: If the head of one is not what it must be.
-        """
-        if self._taken:
-            count = max(1, -(-self._taken[0].blob.size // CHUNK))
-            leaves = shared(self._add_leaves, count, self._round.threads)
-            for number, one in enumerate(self._taken):
-                if tree([nodes[number] for nodes, _ in leaves])[-1].cid != one.update.update:
-                    raise BlobMismatchedError(one.update.update)
-            if any(other for _, other in leaves):
-                raise _OtherwiseError
-            self._taken.clear()
-        self._open.close()
+        def average(name: str) -> Float64s:
+            return combined.average[elements[name]] if combined else sums.mean(elements[name], total)
 
-    def _add_leaves(self, numbers: range) -> list[tuple[list[Node], bool]]:
-        """The node of each update's leaf, for each number, and whether a head is another one."""
-        same = is_head if self._round.plan.settlement > 1 else eq
-        found, products = [], np.empty(min(STEP, self._sums.layout.elements))
-        room = bytearray(min(CHUNK, self._taken[0].blob.size))
-        for number in numbers:
-            nodes, other = [], False
-            for update, weight, head, blob in self._taken:
-                chunk = blob.leaf(number, room)
-                if len(chunk) != min(CHUNK, blob.size - number * CHUNK):
-                    raise BlobMismatchedError(update.update)
-                nodes.append(leaf(chunk))
-                other |= number == 0 and not same(chunk[: len(head)], head)
-                self._sums.add(chunk, number * CHUNK - len(head), weight, products)
-            found.append((nodes, other))
-        return found
+        for name in elements if not self.plan.is_robust else ():
+            average(name)  # raises if a sum is not finite, before anything is made of it
+        if not enough:
+            return None, None, None
+        counted = len(combined.kept if combined else found.weights)
+        step = Step(self.plan, self._base().tensors, average, self._remembered(), counted, self.eligible)
+        tensors, remembered = step.taken()
+        model = encode(MODEL_HEADER, self.plan.tensors, tensors)
+        return cid_of(model), model if keep else None, remembered
 
 
-class Sums:
-    """The weighted sums of all elements of a layout."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self._totals = np.zeros(0)
-        self._room = Lock()
-        self._head = layout.head(MODEL_HEADER)
-
-    @property
-    def leaves(self) -> int:
-        """Leaves of the model's blob."""
-        return -(-(len(self._head) + self.layout.size) // CHUNK)
-
-    def add(self, part: memoryview, start: int, weight: int, products: Float64s | None = None) -> None:
-        """Add a part of an update, or all of it; see `Layout.pieces`. `products` is room to work in."""
-        products = np.empty(min(STEP, self.layout.elements)) if products is None else products
-        if self._totals.size == 0:  # only now: an update of the plan's size is there, a plan alone takes no memory
-            self._make_room()
-        with np.errstate(invalid="ignore"):  # NaN and infinity are found by `mean`
-            for span, stored, elements in self.layout.pieces(part, start):
-                into, totals = products[: stored.size], self._totals[elements]
-                np.multiply(to_float64(stored, span.dtype, into), np.float64(weight), out=into)
-                np.add(totals, into, out=totals)
-
-    def _make_room(self) -> None:
-        with self._room:
-            if self._totals.size == 0:
-                self._totals = _zeros(self.layout.elements)
-
-    def drop(self) -> None:
-        """Give the memory back."""
-        self._totals = np.zeros(0)
-
-    def mean(self, elements: slice, weight: int) -> Float64s:
-        """The sums of some elements divided by the total weight, or `_OtherwiseError`."""
-        # Neither leaves a sum again: NaN + x is NaN, infinity + x is infinity or NaN, and 0 times either is NaN. And
-        # finite values bring in neither: below 2^128 each, with weights up to 2^32 of fewer than 2^16 members they sum
-        # up to less than 2^176, where float64 goes to 2^1024. So a finite sum proves that all its values are finite.
-        if not np.isfinite(self._totals[elements]).all():
-            raise _OtherwiseError
-        with np.errstate(invalid="ignore"):  # a weight of 0, which only a history against the rules can have
-            return np.divide(self._totals[elements], np.float64(weight))
-
-    def model(self, numbers: range, weight: int, keep: bool) -> list[tuple[Node, bytes]]:
-        """Leaves of the blob with the mean; their bytes are empty unless they are to be kept."""
-        found = []
-        for start in range(numbers.start * CHUNK, numbers.stop * CHUNK, CHUNK):
-            size = min(CHUNK, len(self._head) + self.layout.size - start)
-            chunk = bytearray(self._head[start : start + CHUNK].ljust(size, b"\0"))
-            for span, stored, elements in self.layout.pieces(memoryview(chunk), start - len(self._head)):
-                stored[:] = from_float64(self.mean(elements, weight), span.dtype)
-            found.append((leaf(chunk), bytes(chunk) if keep else b""))
-        return found
+def _zeros_for(block: Block) -> Float64s:
+    return np.zeros(block.last - block.first)
 
 
-def _zeros(count: int) -> Float64s:
-    """Zeros that take memory when they are first written to, in large pages where the system has them.
+def _elements_of(model: TensorBlob, plan: Plan) -> Any:
+    """What gives a model's elements in a block of an update."""
 
-    Small pages would take a tenth of the time of a large round.
-    """
-    try:
-        room = mmap.mmap(-1, max(1, count * 8), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError, ValueError):
-        raise UnavailableError("the sums do not fit this machine's memory: settle on a larger one") from None
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):
-            room.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(room, np.float64, count)
+    def elements(block: Block) -> Float64s:
+        name, start = block.span.name, block.span.first
+        return to_float64(model.tensors[name][block.first - start : block.last - start], plan.tensors[name].dtype)
+
+    return elements
+
+
+def _scores(found: _Found, combined: Combined | None) -> dict[int, Score]:
+    """How the counted updates compare; of those of which nothing is known, nothing."""
+    scores = {
+        member: Score(
+            norm=combined.norms.get(member) if combined else None,
+            distance=combined.distances.get(member) if combined else None,
+            metrics=found.metrics[member],
+        )
+        for member in found.weights
+    }
+    return {member: score for member, score in scores.items() if score != Score()}

@@ -18,6 +18,7 @@ import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ MAX_HEADER_BYTES = 4 << 20
 STEP = 1 << 15  # elements that are computed at a time: they stay in the cache between the operations
 NO_WITNESS = "0" * 64
 """The witness of an update whose site commits to nothing."""
+MOST_METRICS = 16
 MODEL_HEADER: dict[str, Any] = {"kind": "model"}
 
 Array = npt.NDArray[Any]
@@ -70,7 +72,13 @@ class Place:
         }
 
 
-def update_header(place: Place, member: int, examples: int, witness: str | None = NO_WITNESS) -> dict[str, Any]:
+def update_header(
+    place: Place,
+    member: int,
+    examples: int,
+    witness: str | None = NO_WITNESS,
+    metrics: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The header that binds an update to its place, its member and its number of examples.
 
     Args:
@@ -78,19 +86,21 @@ def update_header(place: Place, member: int, examples: int, witness: str | None 
         member: Its member's id.
         examples: How many it was trained on, as its member says.
         witness: What its site commits to, so that it can show later how it came about: 64 hex digits of its own
-            choice. None for plans of settlement 1, which have none.
+            choice. None for plans of settlement 1, which have neither it nor metrics.
+        metrics: What the base model achieves at its site, by name, as its member says; see `are_metrics`.
     """
     header = {"kind": "update", **place.document(), "member": member, "examples": examples}
-    return header if witness is None else {**header, "witness": witness}
+    return header if witness is None else {**header, "witness": witness, "metrics": dict(metrics)}
 
 
-def is_head(found: bytes | memoryview, head: bytes) -> bool:
-    """Whether bytes are a head with `NO_WITNESS`, but for the witness, which may be any."""
-    # The witness is the last of the header's keys. These bytes stand in one place only: in a tensor's name, each
-    # quotation mark is escaped, and what follows a name is a colon.
-    at = head.index(NO_WITNESS.encode() + b'\\"}"}')
-    end = at + len(NO_WITNESS)
-    return found[:at] == head[:at] and found[end:] == head[end:] and _is_witness(bytes(found[at:end]).decode("latin-1"))
+def are_metrics(said: object) -> bool:
+    """Whether something can be an update's metrics: finite numbers by a few short names."""
+    return (
+        isinstance(said, dict)
+        and len(said) <= MOST_METRICS
+        and all(isinstance(name, str) and re.fullmatch("[ -~]{1,64}", name) for name in said)
+        and all(type(value) in (int, float) and abs(value) < math.inf for value in said.values())
+    )
 
 
 def _is_witness(text: object) -> bool:
@@ -144,6 +154,28 @@ class Layout:
         raw += b" " * (-len(raw) % 8)
         return len(raw).to_bytes(8, "little") + raw
 
+    def header(self, head: bytes | memoryview) -> dict[str, Any]:
+        """The header of a head; ``layout.head(layout.header(head)) == head``.
+
+        Raises:
+            ValueError: If the bytes are anything else.
+        """
+        raw = bytes(head[8:]).rstrip(b" ")
+        header = parse(parse(raw[len(self._before) : len(raw) - len(self._after)])["fedledger"].encode())
+        if self.head(header) != head:
+            raise ValueError("no head of this layout")
+        return header  # type: ignore[no-any-return]
+
+    @staticmethod
+    def at(span: Span, element: int) -> int:
+        """The byte of the data at which an element of a tensor begins."""
+        return span.start + (element - span.first) * _STORED[span.dtype].itemsize
+
+    @staticmethod
+    def stored(span: Span, part: bytes | memoryview, offset: int, count: int) -> Array:
+        """A view of `count` elements of a tensor in stored form, from a byte of some part of the data on."""
+        return np.frombuffer(part, _STORED[span.dtype], count, offset)
+
     def pieces(self, part: memoryview, start: int) -> Iterator[tuple[Span, Array, slice]]:
         """A part of a blob that begins at byte `start` of the data (negative: before it), at most `STEP` elements each.
 
@@ -158,6 +190,12 @@ class Layout:
             for at in range(max(span.first, -shift // size), last, STEP):
                 count = min(STEP, last - at)
                 yield span, np.frombuffer(part, _STORED[span.dtype], count, at * size + shift), slice(at, at + count)
+
+
+def blob_size(schema: Schema, header: Mapping[str, Any] = MODEL_HEADER) -> int:
+    """The bytes of a blob of this schema."""
+    layout = Layout(schema)
+    return len(layout.head(header)) + layout.size
 
 
 def encode(header: Mapping[str, Any], schema: Schema, tensors: Mapping[str, Array]) -> bytes:
@@ -216,7 +254,7 @@ def decode_model(blob: bytes, plan: Plan) -> TensorBlob:
     Raises:
         InvalidBlobError: If it is not a canonical model of the plan's schema with finite values.
     """
-    return _checked(decode(blob), plan, MODEL_HEADER)
+    return _checked(decode(blob), plan.tensors, MODEL_HEADER)
 
 
 def decode_update(blob: bytes, plan: Plan, place: Place, member: int, examples: int) -> TensorBlob:
@@ -228,16 +266,21 @@ def decode_update(blob: bytes, plan: Plan, place: Place, member: int, examples: 
     if len(blob) > plan.max_update_bytes:
         raise InvalidBlobError(Reason.OVERSIZED, f"{len(blob):,} bytes, the plan allows {plan.max_update_bytes:,}")
     decoded = decode(blob)
-    witness = None
-    if plan.settlement > 1:
-        said = decoded.header.get("witness")
-        witness = said if _is_witness(said) else "64 hex digits"
-    return _checked(decoded, plan, update_header(place, member, examples, witness))
+    return _checked(decoded, plan.update_tensors, expected_header(decoded.header, plan, place, member, examples))
 
 
-def _checked(decoded: TensorBlob, plan: Plan, header: Mapping[str, Any]) -> TensorBlob:
-    for name in sorted(decoded.schema.keys() | plan.tensors.keys()):
-        found, expected = decoded.schema.get(name), plan.tensors.get(name)
+def expected_header(said: Mapping[str, Any], plan: Plan, place: Place, member: int, examples: int) -> dict[str, Any]:
+    """The header that an update must have: what is left to its site is as it is `said`, if that is possible at all."""
+    if plan.settlement == 1:
+        return update_header(place, member, examples, witness=None)
+    witness, metrics = said.get("witness"), said.get("metrics")
+    header = update_header(place, member, examples, witness if _is_witness(witness) else "64 hex digits")
+    return {**header, "metrics": metrics if are_metrics(metrics) else "finite numbers by short names"}
+
+
+def _checked(decoded: TensorBlob, schema: Schema, header: Mapping[str, Any]) -> TensorBlob:
+    for name in sorted(decoded.schema.keys() | schema.keys()):
+        found, expected = decoded.schema.get(name), schema.get(name)
         if found != expected:
             raise InvalidBlobError(Reason.SCHEMA, f"tensor {name!r} is {_show(found)}, the plan says {_show(expected)}")
     for key in sorted(decoded.header.keys() | header.keys()):

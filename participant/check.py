@@ -67,6 +67,7 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
     size = update_bytes(trainer.schema())
     if plan_file is not None:
         plan = read_plan(plan_file, lambda: genesis(task, SEED))
+        size = update_bytes(plan.update_tensors)
         _fits(trainer, size, plan, plan_file)
         if policy_file and (policy := policy_file.read()) and (refused := policy.refused_plan(plan)):
             raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from eth_account.signers.local import LocalAccount
 from pyrage.x25519 import Identity
 
@@ -16,7 +17,18 @@ from ledger.history import Round
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import public_key, seal_for
 from ledger.storage import Blobs, Store
-from ledger.updates import NO_WITNESS, Place, decode_model, decode_update, encode, update_header
+from ledger.updates import (
+    NO_WITNESS,
+    Array,
+    Place,
+    blob_size,
+    decode_model,
+    decode_update,
+    encode,
+    from_float64,
+    to_float64,
+    update_header,
+)
 from participant.hospital import Hospital
 from participant.seeds import Seed
 from participant.tensors import Tensors
@@ -47,12 +59,24 @@ def make_update(
         InvalidBlobError: If they, or what was trained, are not what the round asks for.
     """
     place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
-    base = decode_model(blobs.get(known.opened.base, limit=plan.max_update_bytes), plan)
-    tensors = train(base.tensors, plan)
+    base = decode_model(blobs.get(known.opened.base, limit=blob_size(plan.tensors)), plan).tensors
+    tensors = sent(train(base, plan), base, plan)
     header = update_header(place, member, examples, witness if plan.settlement > 1 else None)
-    update = encode(header, plan.tensors, tensors)
+    update = encode(header, plan.update_tensors, tensors)
     decode_update(update, plan, place, member, examples)
     return update
+
+
+def sent(trained: Tensors, base: Tensors, plan: Plan) -> Tensors:
+    """What goes into an update: the trained tensors, or their differences from the base where the plan wants these."""
+    if plan.wire is None:
+        return trained
+    made = dict[str, Array]()
+    for name, spec in plan.update_tensors.items():
+        values = to_float64(np.ravel(trained[name]), "F32" if name not in base else plan.tensors[name].dtype)
+        start = to_float64(np.ravel(base[name]), plan.tensors[name].dtype) if name in base else 0.0
+        made[name] = from_float64(values - start, spec.dtype)
+    return made
 
 
 def read_plan(known: Round, blobs: Blobs) -> Plan:

@@ -7,8 +7,14 @@ from pathlib import Path
 from ledger.audit.evidence import Evidence, files, read_evidence
 from ledger.audit.places import references
 from ledger.cid import Cid
+from ledger.errors import BlobMismatchedError, UnavailableError
+from ledger.manifest import max_manifest_bytes
+from ledger.sealing import MOST_RECIPIENTS
+from ledger.states import state_in
 from ledger.storage.car import Written, write_car
 from ledger.storage.car_store import CarStore
+
+MAX_MANIFEST_BYTES = max_manifest_bytes(1 << 16, MOST_RECIPIENTS)
 
 
 def write_bundle(path: Path, evidence: Evidence) -> Written:
@@ -34,6 +40,14 @@ def read_bundle(path: Path) -> Evidence:
 
 
 def blobs_of(evidence: Evidence) -> set[Cid]:
-    """All blobs that the entries name."""
-    named = {cid for entry, _ in evidence.entries for cid, _ in references(entry.fact)}
-    return named | {evidence.genesis.charter}
+    """All blobs that the entries name, and those that the server remembers, which the manifests name."""
+    named = {cid: role for entry, _ in evidence.entries for cid, role in references(entry.fact)}
+    states = (_state_in(cid, evidence) for cid, role in named.items() if role == "manifest")
+    return {evidence.genesis.charter, *named, *(state for state in states if state is not None)}
+
+
+def _state_in(manifest: Cid, evidence: Evidence) -> Cid | None:
+    try:
+        return state_in(manifest, evidence.store, MAX_MANIFEST_BYTES)
+    except (UnavailableError, BlobMismatchedError):
+        return None  # it goes as it is

@@ -33,7 +33,7 @@ def is_model(store: Blobs, cid: Cid, plan: Plan, threads: int) -> bool:
 
     try:
         with store.open(cid) as blob:
-            if blob.size != size or size > plan.max_update_bytes or len(head) > CHUNK:
+            if blob.size != size or len(head) > CHUNK:
                 return False
             leaves = shared(fine_leaves, -(-size // CHUNK), threads)
     except (BlobMissingError, BlobMismatchedError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ledger.age import show_age_key
@@ -11,7 +11,7 @@ from ledger.cid import RAW, Cid
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, FedledgerError, InvalidBlobError
 from ledger.facts import UpdateRecorded
 from ledger.history import History, Round
-from ledger.manifest import Manifest, max_manifest_bytes
+from ledger.manifest import Manifest, Score, max_manifest_bytes
 from ledger.sealing import (
     MAX_KEY_BLOB_BYTES,
     Identity,
@@ -41,12 +41,14 @@ class Opening:
     Attributes:
         keys: Their identities, by member id.
         granted: Whether these come from a grant: whoever gave it answers for them, and not the aggregator.
+        scores: How the updates compare, as the annex says; None where it was not opened.
         absent: Why a key blob cannot be read without which a key is none, by member id.
         hashed: Key blobs that were read, and are what their CIDs say.
     """
 
     keys: dict[int, str] = field(default_factory=dict)
     granted: bool = False
+    scores: Mapping[int, Score] | None = None
     absent: dict[int, FedledgerError] = field(default_factory=dict)
     hashed: set[Cid] = field(default_factory=set)
 
@@ -79,17 +81,17 @@ def opening(
         NotNamedError: If neither was made for any of the identities.
         ValueError: If the annex is none, or was not made for one of the identities, though it is a reader's.
     """
-    masked = read_annex(annex, Place.of(history.genesis, known.opened), identities)
-    if masked is None:
+    opened = read_annex(annex, Place.of(history.genesis, known.opened), identities)
+    if opened is None:
         own = {public_key(identity) for identity in identities}
         for member, key in readers(known).items():
             if show_age_key(key) in own:
                 raise ValueError(f"it does not open to the key of member {member}, who was to read it")
         if not grants:
             raise NotNamedError
-    found = Opening(granted=masked is None)
+    found = Opening(granted=opened is None, scores=opened.scores if opened else None)
     for member, update in known.updates.items():
-        candidates = [one[member] for one in ([masked] if masked is not None else grants) if member in one]
+        candidates = [one[member] for one in ([opened.masked] if opened else grants) if member in one]
         if not candidates or update.key_blob is None:
             continue
         try:
@@ -148,9 +150,10 @@ def _annex(history: History, known: Round, store: Blobs, identities: Sequence[Id
     blob = store.get(known.ended.manifest, max_manifest_bytes(len(known.updates), len(known.readers)))
     try:
         annex = Manifest.decode(blob).annex
-        return (annex and read_annex(annex, Place.of(history.genesis, known.opened), identities)) or {}
+        opened = read_annex(annex, Place.of(history.genesis, known.opened), identities) if annex else None
     except (InvalidBlobError, ValueError):
         return {}  # the audit says so
+    return opened.masked if opened else {}
 
 
 def granted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,9 @@ from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import Identity, Masked, largest_sealed
 from ledger.settlement import Settlement, settle
+from ledger.states import state_before
 from ledger.storage import Blobs
-from ledger.updates import Place, decode_model
+from ledger.updates import Place, blob_size, decode_model
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _RoundCheck:
         if is_model(self.store, model, plan, self.threads):
             self.audit.hashed.add(model)
             return
-        blob = self._get(model, what, plan.max_update_bytes)
+        blob = self._get(model, what, blob_size(plan.tensors))
         try:
             if blob is not None:
                 decode_model(blob, plan)
@@ -286,7 +287,7 @@ class _RoundCheck:
             if row.excluded is Reason.UNAVAILABLE:
                 self._claimed_unavailable(ended, update)
                 continue
-            weight = min(update.weight, plan.weighting.cap)
+            weight = plan.weighting.of(update.member, update.weight)
             size = self.store.size(update.update) or 0
             if update.key_blob is None:
                 expected = f"excluded as {Reason.UNOPENABLE} (posted without a key blob)"
@@ -298,13 +299,19 @@ class _RoundCheck:
                 expected = f"excluded as {Reason.OVERSIZED}"
             elif row.excluded is None:
                 expected = f"counted with weight {weight}"
+            elif row.excluded is Reason.FILTERED and plan.filter is None:
+                expected = "anything but filtered: its plan has no filter"
             else:
                 report(noted(f"excluded as {row.excluded}, claimed by {aggregator}; it is sealed", **where))
                 continue
             if _said(row) != expected.partition(" (")[0]:
                 text = "the manifest says something else of it than its entry and the plan"
                 report(violated(text, expected=expected, found=_said(row), **where))
-        counted = sum(row.excluded is None for row in manifest.updates)
+        counted, kept = sum(map(_passed, manifest.updates)), sum(row.excluded is None for row in manifest.updates)
+        if plan.filter is not None and kept != (plan.filter.kept(counted) if counted >= plan.quorum else counted):
+            where = self._at(cid=ended.manifest, by=aggregator)
+            expected, found = f"{plan.filter.kept(counted)} of {counted} updates kept by the filter", f"{kept} kept"
+            report(violated("its manifest does not fit its plan", expected=expected, found=found, **where))
         model = str(ended.model) if isinstance(ended, RoundSettled) else None
         if (counted, model) != (manifest.counted, manifest.model) or (model is None) != (counted < plan.quorum):
             where = self._at(cid=ended.manifest, by=aggregator)
@@ -330,9 +337,18 @@ class _RoundCheck:
         self.audit.hashed |= opened.hashed
 
         def settled() -> Settlement:
-            place, updates = Place.of(self.history.genesis, self.known.opened), self.known.updates.values()
-            left_out = self.audit.claimed | absent.keys()
-            return settle(place, plan, updates, self.store, left_out, False, self.threads, opened.keys, manifest.annex)
+            return settle(
+                Place.of(self.history.genesis, self.known.opened),
+                plan,
+                self.known.updates.values(),
+                self.store,
+                self.audit.claimed | absent.keys(),
+                False,
+                self.threads,
+                opened.keys,
+                state_before(self.history, self.known, self.store),
+                self.known.eligible,
+            )
 
         try:
             try:
@@ -340,7 +356,7 @@ class _RoundCheck:
             except (BlobMissingError, BlobMismatchedError):
                 absent = self._absent() | absent
                 again = settled()
-        except UnavailableError as error:
+        except (UnavailableError, BlobMismatchedError, InvalidBlobError) as error:
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
             return
         self.audit.hashed |= again.hashed
@@ -350,7 +366,7 @@ class _RoundCheck:
             for member, why in absent.items():
                 self._not_settled(member, why)
         else:
-            self._compare_models(ended, manifest, again)
+            self._compare_models(ended, manifest, again, opened)
 
     def _absent(self) -> dict[int, FedledgerError]:
         """The updates that cannot be read: without them there is no model; the others are looked at all the same."""
@@ -386,7 +402,7 @@ class _RoundCheck:
         plan: Plan,
         manifest: Manifest,
         again: Settlement,
-        absent: Container[int],
+        absent: Collection[int],
         opened: Opening,
     ) -> None:
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
@@ -399,6 +415,8 @@ class _RoundCheck:
             tells = row.member in again.details and not (self.access.attesting and manifest.annex)
             detail = f" ({again.details[row.member]})" if tells else ""
             said = shown.get(row.member)
+            if absent and plan.filter is not None and said is not None and _passed(said) and _passed(row):
+                continue  # what the filter would have done with all of them is not known
             if said is not None and said.update == row.update and said != row:
                 text = "the manifest says something else of it than settling again"
                 expected, found = f"{_said(row)}{detail}", _said(said)
@@ -444,7 +462,7 @@ class _RoundCheck:
             finding = noted if self.access.attesting else incomplete
             report(finding(text, by=f"{aggregator}, or {self._by(update.member)}", **where))
 
-    def _not_granted(self, manifest: Manifest, again: Settlement, absent: Container[int]) -> dict[int, FedledgerError]:
+    def _not_granted(self, manifest: Manifest, again: Settlement, absent: Collection[int]) -> dict[int, FedledgerError]:
         """The updates that a grant does not open, though the aggregator opened them: that is the grant's fault."""
         shown = {row.member: row.excluded for row in manifest.updates}
         return {
@@ -468,7 +486,9 @@ class _RoundCheck:
             return False
         return True
 
-    def _compare_models(self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement) -> None:
+    def _compare_models(
+        self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement, opened: Opening
+    ) -> None:
         aggregator = self._by(ended.aggregator)
         model = Cid.parse(again.manifest.model) if again.manifest.model is not None else None
         published = ended.model if isinstance(ended, RoundSettled) else None
@@ -478,11 +498,34 @@ class _RoundCheck:
             where = self._at(cid=published, by=aggregator)
             text = "settling again gives something else than was published"
             self.audit.settlement.append(violated(text, expected=expected, found=found, **where))
-        elif again.manifest != manifest and not any(finding.expected for finding in self.audit.documents):
+            return
+        meant = again.manifest.model_copy(update={"annex": manifest.annex})
+        if meant != manifest and not any(finding.expected for finding in self.audit.documents):
             where = self._at(cid=ended.manifest, by=aggregator)
-            expected = f"the manifest {cid_of(again.manifest.encode())}"
             text = "its manifest is not what settling again gives"
-            self.audit.documents.append(violated(text, expected=expected, found=f"{ended.manifest}", **where))
+            named, found = f"the manifest {cid_of(meant.encode())}", f"{ended.manifest}"
+            self.audit.documents.append(violated(text, expected=named, found=found, **where))
+        if manifest.annex is not None and opened.scores is not None and dict(opened.scores) != again.scores:
+            where = self._at(cid=ended.manifest, by=aggregator)
+            text = "its annex scores the updates otherwise than settling again does"
+            self.audit.documents.append(violated(text, **where))
+        if meant.state is not None:
+            self._check_state(Cid.parse(meant.state))
+
+    def _check_state(self, state: Cid) -> None:
+        """What the server remembers is what settling again gives, by its CID; it has to be there for the next round."""
+        try:
+            self.store.verify(state)
+            self.audit.hashed.add(state)
+        except (BlobMissingError, BlobMismatchedError) as error:
+            missing = isinstance(error, BlobMissingError)
+            text = "what the server remembers of it, its state, is " + ("missing" if missing else "mismatched")
+            self.audit.documents.append((incomplete if missing else violated)(text, cid=state, **self._at()))
+
+
+def _passed(row: Row) -> bool:
+    """Whether an update is as it must be, whatever a filter does with it."""
+    return row.excluded in (None, Reason.FILTERED)
 
 
 def _said(row: Row) -> str:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyrage.x25519 import Identity
 
+from ledger.choices import ByExamples
 from ledger.facts import Bytes32, UpdateRecorded
 from ledger.manifest import Reason, Row
-from ledger.plan import Plan, TensorSpec, Weighting
+from ledger.plan import Plan, TensorSpec
 from ledger.sealing import largest_sealed, open_key, seal
 from ledger.settlement import Settlement, settle
 from ledger.updates import Layout, encode, from_float64, update_header
@@ -130,7 +131,7 @@ def rounds(draw: st.DrawFn) -> Played:
     changes = {
         "tensors": schema,
         "quorum": draw(st.integers(1, 4)),
-        "weighting": Weighting(cap=draw(st.sampled_from([1, 100, 1_000_000]))),
+        "weighting": ByExamples(cap=draw(st.sampled_from([1, 100, 1_000_000]))),
         "max_update_bytes": max(1, size + draw(st.sampled_from([-9, 0, 3000]))),
     }
     absent = draw(st.frozensets(st.sampled_from(members), max_size=1))

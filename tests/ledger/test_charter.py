@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from ledger.charter import Limits, limits_of
-from ledger.plan import Plan, Weighting
+from ledger.choices import ByExamples
+from ledger.plan import Plan
 from tests.world import CHARTER_2, PLAN, private
 
 
@@ -81,7 +82,7 @@ LIMITED: dict[str, tuple[dict[str, Any], str]] = {
     "max_rejections": ({"rejections": 2}, "rejections"),
     "min_window": ({"window": 2}, "window"),
     "max_window": ({"window": 2}, "window"),
-    "max_weight": ({"weighting": Weighting(cap=2)}, "weight"),
+    "max_weight": ({"weighting": ByExamples(cap=2)}, "weight"),
     "max_update_bytes": ({"max_update_bytes": 2}, "update_bytes"),
     "max_epsilon": ({"privacy": private(budget=2.0)}, "epsilon"),
 }

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger.choices import MAX_WEIGHT, ByExamples
 from ledger.cid import CHUNK, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError
 from ledger.facts import UpdateRecorded
 from ledger.manifest import Reason
-from ledger.plan import ITEM_BYTES, MAX_WEIGHT, Dtype, Plan, TensorSpec, Training, Weighting
+from ledger.plan import ITEM_BYTES, Dtype, Plan, TensorSpec, Training
 from ledger.settlement import settle
 from ledger.storage import Blob
 from ledger.storage.folder import FolderStore
@@ -239,7 +240,7 @@ def test_the_largest_values_with_the_largest_weights_are_finite(dtype: Dtype) ->
     blobs, most = Memory(), (1 << 53) - 1
     blob = encode(update_header(PLACE, 1, most), schema, row)
     update = UpdateRecorded(PLACE.round, 1, blobs.put(blob), None, most, PLACE.ledger)
-    plan = plan_of(schema).model_copy(update={"weighting": Weighting(cap=MAX_WEIGHT)})
+    plan = plan_of(schema).model_copy(update={"weighting": ByExamples(cap=MAX_WEIGHT)})
     assert settle(PLACE, plan, [update], blobs, ()).model == encode(MODEL_HEADER, schema, row)
 
 

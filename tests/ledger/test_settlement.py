@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from ledger import arithmetic
 from ledger.arithmetic import self_test
+from ledger.choices import ByExamples
 from ledger.cid import CHUNK, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.facts import Address, UpdateRecorded
 from ledger.manifest import Reason
-from ledger.plan import Dtype, Plan, TensorSpec, Training, Weighting
+from ledger.plan import Dtype, Plan, TensorSpec, Training
 from ledger.settlement import Settlement, settle
 from ledger.storage import Blob, read
 from ledger.updates import Array, Place, decode_model, encode, from_float64, to_float64, update_header
@@ -70,7 +71,7 @@ def plan(dtype: Dtype, size: int, quorum: int = 1, cap: int = 1_000_000) -> Plan
         seal="none",
         tensors={"v": TensorSpec(dtype=dtype, shape=[size])},
         training=Training(epochs=1, batch_size=1, learning_rate=0.1),
-        weighting=Weighting(cap=cap),
+        weighting=ByExamples(cap=cap),
         max_update_bytes=1 << 20,
         window=1,
         quorum=quorum,

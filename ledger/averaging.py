@@ -1,0 +1,215 @@
+"""The weighted sums of a round's updates, in one pass over their bytes. Pure.
+
+An update whose size is what it must be is hashed and added while it is read, leaf by leaf; its head is checked on the
+way. Only if something was added that does not count is it all done again, otherwise: see `OtherwiseError`.
+"""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import AbstractContextManager, ExitStack, suppress
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.cid import CHUNK, Cid, Node, leaf, tree
+from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
+from ledger.facts import UpdateRecorded
+from ledger.plan import Plan
+from ledger.threads import shared
+from ledger.updates import MODEL_HEADER, STEP, Layout, Place, expected_header, from_float64, to_float64
+
+Float64s = npt.NDArray[np.float64]
+
+_OPEN_AT_ONCE = 64  # blobs
+
+
+class OtherwiseError(Exception):
+    """Something was added that does not count: another head, or a value that is NaN or infinite."""
+
+
+class Blob(Protocol):
+    """A blob that is open to be read, not verified; see `ledger.storage.Blob`."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are stored."""
+
+    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
+        """Those from ``number * CHUNK``: ``CHUNK`` of them, or what is left."""
+
+
+class Blobs(Protocol):
+    """Where settlement reads blobs."""
+
+    def open(self, cid: Cid) -> AbstractContextManager[Blob]:
+        """What is stored under a CID, not verified, or `BlobMissingError`."""
+
+    def get(self, cid: Cid, limit: int | None = None) -> bytes:
+        """What the CID names, or `BlobTooLargeError`, `BlobMissingError`, `BlobMismatchedError`."""
+
+
+class _Taken(NamedTuple):
+    update: UpdateRecorded
+    weight: int
+    blob: Blob
+
+
+class Batch:
+    """Updates that follow one another and whose blobs have heads of one length: their leaves hold the same elements.
+
+    They are hashed and added leaf by leaf, all first leaves before all second ones: leaf and sums stay in the cache,
+    and every element is still added in the order of the updates.
+
+    Attributes:
+        headers: The headers of those that were added, by member.
+    """
+
+    def __init__(self, place: Place, plan: Plan, blobs: Blobs, sums: Sums, threads: int) -> None:
+        self._place, self._plan, self._blobs, self._sums, self._threads = place, plan, blobs, sums, threads
+        self.headers: dict[int, dict[str, Any]] = {}
+        self._taken: list[_Taken] = []
+        self._open = ExitStack()
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def take(self, update: UpdateRecorded, weight: int) -> bool:
+        """Take an update along; False if the size of its blob is none that it can have."""
+        with ExitStack() as opened:
+            try:
+                blob = opened.enter_context(self._blobs.open(update.update))
+            except BlobMissingError:
+                self.add()  # of several that are not as they should be, the first one is told
+                raise
+            head = blob.size - self._sums.layout.size
+            if not 0 < head <= CHUNK or head % 8 or blob.size > self._plan.max_update_bytes:
+                return False
+            if len(self._taken) == _OPEN_AT_ONCE or (self._taken and blob.size != self._taken[0].blob.size):
+                self.add()
+            self._taken.append(_Taken(update, weight, blob))
+            self._open.push(opened.pop_all())
+        return True
+
+    def add(self) -> None:
+        """Add what was taken.
+
+        Raises:
+            BlobMismatchedError: If a blob is not what its CID names.
+            OtherwiseError: If the head of one is not what it must be.
+        """
+        if self._taken:
+            count = max(1, -(-self._taken[0].blob.size // CHUNK))
+            leaves = shared(self._add_leaves, count, self._threads)
+            for number, one in enumerate(self._taken):
+                if tree([nodes[number] for nodes, _ in leaves])[-1].cid != one.update.update:
+                    raise BlobMismatchedError(one.update.update)
+            for one, header in zip(self._taken, leaves[0][1], strict=True):
+                if header is None:
+                    raise OtherwiseError
+                self.headers[one.update.member] = header
+            self._taken.clear()
+        self._open.close()
+
+    def _add_leaves(self, numbers: range) -> list[tuple[list[Node], list[dict[str, Any] | None]]]:
+        """The node of each update's leaf, for each number; and, of the first leaves, the headers."""
+        found, products = [], np.empty(min(STEP, self._sums.layout.elements))
+        size = self._taken[0].blob.size
+        head, room = size - self._sums.layout.size, bytearray(min(CHUNK, size))
+        for number in numbers:
+            nodes, headers = [], []
+            for update, weight, blob in self._taken:
+                chunk = blob.leaf(number, room)
+                if len(chunk) != min(CHUNK, size - number * CHUNK):
+                    raise BlobMismatchedError(update.update)
+                nodes.append(leaf(chunk))
+                if number == 0:
+                    headers.append(self._header(chunk[:head], update))
+                self._sums.add(chunk, number * CHUNK - head, weight, products)
+            found.append((nodes, headers))
+        return found
+
+    def _header(self, head: memoryview, update: UpdateRecorded) -> dict[str, Any] | None:
+        """The header in an update's head; None if it is not what it must be."""
+        try:
+            said = self._sums.layout.header(head)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return said if said == expected_header(said, self._plan, self._place, update.member, update.weight) else None
+
+
+class Sums:
+    """The weighted sums of all elements of a layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._totals = np.zeros(0)
+        self._room = Lock()
+
+    def add(self, part: memoryview, start: int, weight: int, products: Float64s | None = None) -> None:
+        """Add a part of an update, or all of it; see `Layout.pieces`. `products` is room to work in."""
+        products = np.empty(min(STEP, self.layout.elements)) if products is None else products
+        if self._totals.size == 0:  # only now: an update of the plan's size is there, a plan alone takes no memory
+            self._make_room()
+        with np.errstate(invalid="ignore"):  # NaN and infinity are found by `mean`
+            for span, stored, elements in self.layout.pieces(part, start):
+                into, totals = products[: stored.size], self._totals[elements]
+                np.multiply(to_float64(stored, span.dtype, into), np.float64(weight), out=into)
+                np.add(totals, into, out=totals)
+
+    def _make_room(self) -> None:
+        with self._room:
+            if self._totals.size == 0:
+                self._totals = _zeros(self.layout.elements)
+
+    def mean(self, elements: slice, weight: int) -> Float64s:
+        """The sums of some elements divided by the total weight, or `OtherwiseError`."""
+        # Neither leaves a sum again: NaN + x is NaN, infinity + x is infinity or NaN, and 0 times either is NaN. And
+        # finite values bring in neither: below 2^128 each, with weights up to 2^32 of fewer than 2^16 members they sum
+        # up to less than 2^176, where float64 goes to 2^1024. So a finite sum proves that all its values are finite.
+        if not np.isfinite(self._totals[elements]).all():
+            raise OtherwiseError
+        with np.errstate(invalid="ignore"):  # a weight of 0, which only a history against the rules can have
+            return np.divide(self._totals[elements], np.float64(weight))
+
+    def model(self, weight: int, keep: bool, threads: int) -> tuple[Cid, bytes | None]:
+        """The blob of the model that the mean is, where models have the updates' layout; its bytes only to `keep` them.
+
+        Raises:
+            OtherwiseError: If a sum is not finite.
+        """
+        head = self.layout.head(MODEL_HEADER)
+        whole = len(head) + self.layout.size
+
+        def leaves(numbers: range) -> list[tuple[Node, bytes]]:
+            found = []
+            for start in range(numbers.start * CHUNK, numbers.stop * CHUNK, CHUNK):
+                chunk = bytearray(head[start : start + CHUNK].ljust(min(CHUNK, whole - start), b"\0"))
+                for span, stored, elements in self.layout.pieces(memoryview(chunk), start - len(head)):
+                    stored[:] = from_float64(self.mean(elements, weight), span.dtype)
+                found.append((leaf(chunk), bytes(chunk) if keep else b""))
+            return found
+
+        made = shared(leaves, -(-whole // CHUNK), threads)
+        self._totals = np.zeros(0)  # its memory is needed for the bytes
+        return tree([node for node, _ in made])[-1].cid, b"".join(chunk for _, chunk in made) if keep else None
+
+
+def _zeros(count: int) -> Float64s:
+    """Zeros that take memory when they are first written to, in large pages where the system has them.
+
+    Small pages would take a tenth of the time of a large round.
+    """
+    try:
+        room = mmap.mmap(-1, max(1, count * 8), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError, ValueError):
+        raise UnavailableError("the sums do not fit this machine's memory: settle on a larger one") from None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, np.float64, count)
