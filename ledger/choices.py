@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from ledger.documents import Document
+from ledger.documents import Document, MemberId
 
 MAX_WEIGHT = 1 << 32
 """Integers up to here times a float32 are far from overflowing a float64."""
@@ -124,7 +124,7 @@ class ByTable(Document):
     """An update weighs what the table says of its member's id; `others` where it says nothing."""
 
     by: Literal["table"] = "table"
-    weights: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,4}$")], Weight]
+    weights: dict[MemberId, Weight]
     others: Weight = 1
 
     def of(self, member: int, examples: int) -> int:

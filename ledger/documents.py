@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from ledger.errors import InvalidBlobError
+
+MemberId = Annotated[str, Field(pattern="^[1-9][0-9]{0,4}$")]
+"""A member's id, where it is the key of an object."""
 
 
 def read_json(raw: bytes | str) -> Any:

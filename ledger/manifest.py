@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import FailFast, Field, SerializerFunctionWrapHandler, model_serializer
 
-from ledger.documents import Document
+from ledger.documents import Document, MemberId
 
 
 def max_manifest_bytes(updates: int, readers: int) -> int:
@@ -88,7 +88,7 @@ class Manifest(Document):
     counted: int
     model: str | None
     state: CidText | None = None
-    scores: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,4}$")], Score] | None = None
+    scores: dict[MemberId, Score] | None = None
     annex: Annotated[str, Field(pattern="^[A-Za-z0-9+/]+={0,2}$")] | None = None
 
     @model_serializer(mode="wrap")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -83,7 +82,7 @@ def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
         written["tensors"] = tensors
     plan = _valid(path, Plan, {"max_update_bytes": _MOST} | written, ())
     if "max_update_bytes" not in written:
-        plan = plan.model_copy(update={"max_update_bytes": _size(path, plan.update_tensors)})
+        plan = plan.model_copy(update={"max_update_bytes": update_bytes(plan.update_tensors)})
     if (size := len(plan.encode())) > MAX_PLAN_BYTES:
         raise UsageError(
             f"{path} makes a plan of {size:,} bytes, {MAX_PLAN_BYTES:,} at most: make a model of fewer tensors"
@@ -92,23 +91,13 @@ def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
 
 
 def update_bytes(schema: Schema) -> int:
-    """The bytes of the largest update of a schema: its tensors, after a header in which every number is the largest.
-
-    Raises:
-        ValueError: If its tensors are too large for a header.
-    """
+    """The bytes of the largest update of a schema: its tensors, after the longest header that there can be."""
     cid = Cid(bytes(32), RAW)  # all CIDs have the same length
     place = Place(_MOST, Address("0x" + "00" * 20), _MOST, cid, cid)
-    # In a name each quotation mark is escaped, and the backslashes again, as JSON stands in JSON.
-    metrics = {f"{number:02}".rjust(64, '"'): -sys.float_info.max / 3 for number in range(MOST_METRICS)}
+    # In a name each quotation mark and backslash is escaped, and that again, as JSON stands in JSON.
+    names = [f"{number:064b}".translate({48: '"', 49: "\\"}) for number in range(MOST_METRICS)]
+    metrics = dict.fromkeys(names, -1.2345678901234567e-6)
     return blob_size(schema, update_header(place, _MOST, _MOST, metrics=metrics))
-
-
-def _size(path: Path, tensors: Schema) -> int:
-    try:
-        return update_bytes(tensors)
-    except ValueError:
-        raise UsageError(f"{path} is no plan: tensors: no update has so many bytes; correct their shapes") from None
 
 
 def _parsed(path: Path) -> dict[str, Any]:

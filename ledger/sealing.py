@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TypeAlias
 
 import pyrage
 from Crypto.Hash import SHA256
@@ -21,8 +21,8 @@ from Crypto.Protocol.KDF import HKDF
 
 from ledger.age import read_age_secret, show_age_key, show_age_secret
 from ledger.cid import CHUNK
-from ledger.documents import canonical, parse
-from ledger.errors import UsageError
+from ledger.documents import Document, MemberId, canonical, parse
+from ledger.errors import InvalidBlobError, UsageError
 from ledger.manifest import Score
 from ledger.updates import Place
 
@@ -224,11 +224,26 @@ class Annex:
     scores: Mapping[int, Score] = field(default_factory=dict)
 
 
+class _Annex(Document):
+    """An annex as it is written; a document, since its numbers may be larger than what `parse` takes for integers."""
+
+    TITLE: ClassVar[str] = "annex"
+
+    kind: Literal["annex"] = "annex"
+    chain_id: int
+    ledger: str
+    round: int
+    plan: str
+    base: str
+    keys: dict[MemberId, str]
+    scores: dict[MemberId, Score]
+
+
 def write_annex(place: Place, annex: Annex, to: Iterable[bytes]) -> str:
     """The annex of a round's manifest, for the holders of some public keys: base64 of an age file."""
-    scores = {str(member): score.model_dump(mode="json") for member, score in annex.scores.items()}
-    document = {"kind": "annex", **place.document(), "keys": _written(annex.masked), "scores": scores}
-    return base64.b64encode(seal_to(to, canonical(document))).decode()
+    scores = {str(member): score for member, score in annex.scores.items()}
+    document = _Annex(**place.document(), keys=_written(annex.masked), scores=scores)
+    return base64.b64encode(seal_to(to, document.encode())).decode()
 
 
 def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Annex | None:
@@ -241,9 +256,13 @@ def read_annex(annex: str, place: Place, identities: Sequence[Identity]) -> Anne
         raw = _decrypted(base64.b64decode(annex, validate=True), identities)
     except pyrage.DecryptError:
         return None
-    document = _document(raw, {"kind": "annex", **place.document()}, "keys", "scores")
-    scores = {int(member): Score.model_validate(score) for member, score in document["scores"].items()}
-    return Annex(_read(document["keys"]), scores)
+    try:
+        document = _Annex.decode(raw)
+    except InvalidBlobError as error:
+        raise ValueError(error.detail) from None
+    if document.model_dump(exclude={"kind", "keys", "scores"}) != place.document():
+        raise ValueError("it is no annex of this ledger, or of another round")
+    return Annex(_read(document.keys), {int(member): score for member, score in document.scores.items()})
 
 
 def write_grant(genesis: Genesis, rounds: Mapping[int, Masked], to: bytes) -> bytes:
@@ -259,8 +278,11 @@ def read_grant(grant: bytes, genesis: Genesis, identities: Sequence[Identity]) -
         raw = _decrypted(grant, identities)
     except pyrage.DecryptError:
         return None
-    document = _document(raw, {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger}, "keys")
-    return {int(number): _read(masked) for number, masked in document["keys"].items()}
+    document, place = parse(raw), {"kind": "grant", "chain_id": genesis.chain_id, "ledger": genesis.ledger}
+    rounds = document.pop("keys", None) if isinstance(document, dict) else None
+    if document != place or not isinstance(rounds, dict):
+        raise ValueError("it is no grant of this ledger")
+    return {int(number): _read(masked) for number, masked in rounds.items()}
 
 
 def _written(masked: Masked) -> dict[str, str]:
@@ -271,12 +293,3 @@ def _read(keys: Any) -> Masked:
     if not isinstance(keys, dict) or any(not re.fullmatch("[0-9a-f]{64}", str(key)) for key in keys.values()):
         raise ValueError("it holds something else than keys")
     return {int(member): bytes.fromhex(key) for member, key in keys.items()}
-
-
-def _document(raw: bytes, place: Mapping[str, Any], *parts: str) -> dict[str, dict[str, Any]]:
-    """The parts of a document of some place, each an object."""
-    document = parse(raw)
-    found = {part: document.pop(part, None) for part in parts} if isinstance(document, dict) else {}
-    if document != place or not all(isinstance(part, dict) for part in found.values()):
-        raise ValueError(f"it is no {place['kind']} of this ledger, or of another round")
-    return found

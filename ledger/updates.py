@@ -87,19 +87,20 @@ def update_header(
         examples: How many it was trained on, as its member says.
         witness: What its site commits to, so that it can show later how it came about: 64 hex digits of its own
             choice. None for plans of settlement 1, which have neither it nor metrics.
-        metrics: What the base model achieves at its site, by name, as its member says; see `are_metrics`.
+        metrics: What the base model achieves at its site, by name, as its member says; see `are_metrics`. None in
+            private rounds: no noise hides the records that they come from.
     """
     header = {"kind": "update", **place.document(), "member": member, "examples": examples}
     return header if witness is None else {**header, "witness": witness, "metrics": dict(metrics)}
 
 
 def are_metrics(said: object) -> bool:
-    """Whether something can be an update's metrics: finite numbers by a few short names."""
+    """Whether something can be an update's metrics: numbers below 2^53, as JSON takes them, by a few short names."""
     return (
         isinstance(said, dict)
         and len(said) <= MOST_METRICS
         and all(isinstance(name, str) and re.fullmatch("[ -~]{1,64}", name) for name in said)
-        and all(type(value) in (int, float) and abs(value) < math.inf for value in said.values())
+        and all(type(value) in (int, float) and abs(value) < 1 << 53 for value in said.values())
     )
 
 
@@ -273,9 +274,9 @@ def expected_header(said: Mapping[str, Any], plan: Plan, place: Place, member: i
     """The header that an update must have: what is left to its site is as it is `said`, if that is possible at all."""
     if plan.settlement == 1:
         return update_header(place, member, examples, witness=None)
-    witness, metrics = said.get("witness"), said.get("metrics")
+    witness, metrics = said.get("witness"), said.get("metrics") if plan.privacy is None else {}
     header = update_header(place, member, examples, witness if _is_witness(witness) else "64 hex digits")
-    return {**header, "metrics": metrics if are_metrics(metrics) else "finite numbers by short names"}
+    return {**header, "metrics": metrics if are_metrics(metrics) else "numbers by short names"}
 
 
 def _checked(decoded: TensorBlob, schema: Schema, header: Mapping[str, Any]) -> TensorBlob:

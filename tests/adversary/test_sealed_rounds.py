@@ -20,7 +20,7 @@ from ledger.errors import UsageError
 from ledger.facts import Role
 from ledger.manifest import Manifest, Reason
 from ledger.plan import Plan
-from ledger.sealing import Masked, Sealed, mask, open_key, read_annex, readers, seal_to, write_annex, write_grant
+from ledger.sealing import Annex, Masked, Sealed, mask, open_key, read_annex, readers, seal_to, write_annex, write_grant
 from ledger.settlement import settle
 from tests.world import SEALED, World, age_key, identity_of, tensors
 
@@ -134,7 +134,7 @@ def test_a_grant_lets_a_later_auditor_settle_again(world: World) -> None:
     history = world.contract.history()
     annex = read_annex(manifest_of(world).annex or "", world.place(), [auditor(world)])
     assert annex is not None
-    keys = world.store.put(write_grant(history.genesis, {1: annex}, age_key(identity_of(later))))
+    keys = world.store.put(write_grant(history.genesis, {1: annex.masked}, age_key(identity_of(later))))
     world.contract.grant(world.auditor, 6, 1, 1, keys)
     assert audited(world, identity_of(later)).verdict is Verdict.VERIFIED
     world.store.path(keys).unlink()
@@ -274,8 +274,9 @@ class Cheating:
         keys = {member: open_key(blob, own) or "" for member, blob in blobs.items()}
         keys.pop(without or 0, None)
         masked = {member: mask(key, blobs[member]) for member, key in keys.items()} if handed_on is None else handed_on
-        annex = write_annex(place, masked, to)
-        settlement = settle(place, plan, known.updates.values(), world.store, (), keys=keys, annex=annex)
+        settlement = settle(place, plan, known.updates.values(), world.store, (), keys=keys)
+        annex = write_annex(place, Annex(masked, settlement.scores), to)
+        settlement = replace(settlement, manifest=settlement.manifest.model_copy(update={"annex": annex}))
         world.chain.pass_time(plan.window + 1)
         world.aggregator.publish(Proposal(1, history.head, settlement))
 
@@ -349,7 +350,8 @@ def granted_later(world: World, keys: dict[int, bytes]) -> Identity:
     world.contract.admit(world.governor, later.address, Role.AUDITOR, "Later")
     world.contract.accept(later, world.contract.genesis.charter, age_key(identity_of(later)))
     annex = read_annex(manifest_of(world).annex or "", world.place(), [auditor(world)])
-    grant = write_grant(world.contract.history().genesis, {1: {**(annex or {}), **keys}}, age_key(identity_of(later)))
+    assert annex is not None
+    grant = write_grant(world.contract.history().genesis, {1: {**annex.masked, **keys}}, age_key(identity_of(later)))
     world.contract.grant(world.auditor, 6, 1, 1, world.store.put(grant))
     return identity_of(later)
 
@@ -434,7 +436,7 @@ def test_a_false_grant_beside_a_true_one_takes_nothing_away(world: World, false_
     history, to = world.contract.history(), age_key(identity_of(later))
     annex = read_annex(manifest_of(world).annex or "", world.place(), [auditor(world)])
     assert annex is not None
-    handed: list[dict[int, Masked]] = [{1: annex}, {1: {1: bytes(32), 2: bytes(32)}}]
+    handed: list[dict[int, Masked]] = [{1: annex.masked}, {1: {1: bytes(32), 2: bytes(32)}}]
     for rounds in handed if false_last else reversed(handed):
         keys = world.store.put(write_grant(history.genesis, rounds, to))
         world.contract.grant(world.auditor, 6, 1, 1, keys)

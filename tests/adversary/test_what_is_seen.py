@@ -30,7 +30,7 @@ from ledger.entries import Entry, fact_data, words
 from ledger.facts import Role
 from ledger.manifest import Manifest, Reason
 from ledger.plan import Plan, TensorSpec
-from ledger.sealing import Sealed, mask, open_key, readers, seal, write_annex, write_grant
+from ledger.sealing import Annex, Sealed, mask, open_key, readers, seal, write_annex, write_grant
 from ledger.updates import MODEL_HEADER, Array, Layout, Place, decode, encode, update_header
 from participant.seeds import Seed
 from tests.world import PLAN, World, age_key, identity_of
@@ -280,7 +280,7 @@ def test_the_manifest_has_the_listed_fields_and_the_annex_is_opaque(seen: Seen) 
     }
     parsed = AgeFile.parse(seen.annex)
     assert parsed.recipients == len(readers(known)) == 2
-    like_it = AgeFile.parse(base64.b64decode(write_annex(seen.place, masked, readers(known).values())))
+    like_it = AgeFile.parse(base64.b64decode(write_annex(seen.place, Annex(masked), readers(known).values())))
     assert parsed.size == like_it.size  # how many keys; of which members, the manifest's reasons tell
 
 

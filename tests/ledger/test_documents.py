@@ -7,7 +7,7 @@ import pytest
 
 from ledger.documents import canonical, parse
 from ledger.errors import InvalidBlobError
-from ledger.manifest import Manifest, Reason, Row
+from ledger.manifest import Manifest, Reason, Row, Score
 from ledger.plan import Plan
 from tests.world import PLAN
 
@@ -18,11 +18,12 @@ def test_a_plan_is_read_back_as_it_was_written() -> None:
 
 def test_a_plan_states_every_setting_in_rfc_8785() -> None:
     assert PLAN.encode() == (
-        b'{"approvals":1,"grace":86400,"max_update_bytes":4096,"participants_attest":false,"privacy":null,'
-        b'"public_quality":false,"quorum":2,"rejections":0,"seal":"none","settlement":2,"strategy":{"name":"fedavg"},'
+        b'{"approvals":1,"average":{"name":"mean"},"clipping":null,"filter":null,"grace":86400,"max_update_bytes":4096,'
+        b'"participants_attest":false,"privacy":null,"public_quality":false,"quorum":2,"rejections":0,"seal":"none",'
+        b'"settlement":2,"strategy":{"name":"fedavg"},'
         b'"tensors":{"bias":{"dtype":"F16","shape":[3]},"weight":{"dtype":"F32","shape":[2,2]}},'
         b'"training":{"batch_size":1,"epochs":1,"learning_rate":0.1},'
-        b'"weighting":{"by":"examples","cap":1000000},"window":600}'
+        b'"weighting":{"by":"examples","cap":1000000},"window":600,"wire":null}'
     )
 
 
@@ -50,7 +51,7 @@ def test_anything_but_canonical_json_is_refused(raw: bytes) -> None:
     ("change", "why"),
     [
         ({"settlement": 3}, "settlement"),
-        ({"settlement": 1}, "settlement 1 knows no privacy"),
+        ({"settlement": 1}, "settlement 1 knows no average"),
         ({"seal": "gpg"}, "seal"),
         ({"privacy": {"name": "gaussian"}}, "privacy"),
         ({"quorum": 0}, "quorum"),
@@ -98,33 +99,46 @@ MANIFEST = Manifest(
     updates=[
         Row(member=1, update="b" + "c" * 58, weight=212, excluded=None),
         Row(member=3, update="b" + "d" * 58, weight=None, excluded=Reason.UNOPENABLE),
+        Row(member=7, update="b" + "e" * 58, weight=None, excluded=Reason.FILTERED),
     ],
-    counted=1,
+    counted=2,
     model="b" + "m" * 58,
+    state="b" + "s" * 58,
+    scores={"1": Score(norm=1e300, distance=2.5, metrics={"auc": 0.75}), "7": Score(distance=1e20)},
     annex="YW5uZXg=",
 )
 
 
-def test_a_manifest_is_the_known_bytes_and_says_weights_and_reasons_and_nothing_else_of_updates() -> None:
+def test_a_manifest_is_the_known_bytes_and_says_weights_reasons_and_scores_and_nothing_else_of_updates() -> None:
     assert MANIFEST.encode() == (
-        b'{"annex":"YW5uZXg=","base":"b' + b"a" * 58 + b'","chain_id":1337,"counted":1,"kind":"manifest","ledger":"0x'
-        + b"5a" * 20 + b'","model":"b' + b"m" * 58 + b'","plan":"b' + b"p" * 58 + b'","round":7,"settlement":2,'
+        b'{"annex":"YW5uZXg=","base":"b' + b"a" * 58 + b'","chain_id":1337,"counted":2,"kind":"manifest","ledger":"0x'
+        + b"5a" * 20 + b'","model":"b' + b"m" * 58 + b'","plan":"b' + b"p" * 58 + b'","round":7,'
+        b'"scores":{"1":{"distance":2.5,"metrics":{"auc":0.75},"norm":1e+300},'
+        b'"7":{"distance":100000000000000000000,"metrics":{},"norm":null}},"settlement":2,'
+        b'"state":"b' + b"s" * 58 + b'",'
         b'"updates":[{"excluded":null,"member":1,"update":"b' + b"c" * 58 + b'","weight":212},'
-        b'{"excluded":"unopenable","member":3,"update":"b' + b"d" * 58 + b'","weight":null}]}'
+        b'{"excluded":"unopenable","member":3,"update":"b' + b"d" * 58 + b'","weight":null},'
+        b'{"excluded":"filtered","member":7,"update":"b' + b"e" * 58 + b'","weight":null}]}'
     )  # fmt: skip
     assert Manifest.decode(MANIFEST.encode()) == MANIFEST
 
 
 def test_plans_and_manifests_of_settlement_1_are_read_and_written_as_before() -> None:
+    later = {"seal", "privacy", "filter", "clipping", "average", "wire"}
     written = canonical(
-        {key: value for key, value in json.loads(PLAN.encode()).items() if key not in ("seal", "privacy")}
-        | {"settlement": 1}
+        {key: value for key, value in json.loads(PLAN.encode()).items() if key not in later} | {"settlement": 1}
     )
     plan = Plan.decode(written)
-    assert (plan.settlement, plan.seal, plan.privacy) == (1, "none", None)
+    assert (plan.settlement, plan.seal, plan.privacy, plan.is_robust, plan.wire) == (1, "none", None, False, None)
     assert plan.encode() == written
-    before = {key: value for key, value in json.loads(MANIFEST.encode()).items() if key != "annex"} | {"settlement": 1}
+    for key in later:
+        with pytest.raises(InvalidBlobError, match=f"settlement 1 knows no {key}"):
+            Plan.decode(canonical(json.loads(written) | {key: json.loads(PLAN.encode())[key]}))
+    later = {"annex", "scores", "state"}
+    before = {key: value for key, value in json.loads(MANIFEST.encode()).items() if key not in later}
+    before |= {"settlement": 1}
     manifest = Manifest.decode(canonical(before))
-    assert (manifest.annex, manifest.encode()) == (None, canonical(before))
-    with pytest.raises(InvalidBlobError, match="it states everything"):
-        Manifest.decode(canonical(before | {"annex": None}))
+    assert (manifest.annex, manifest.scores, manifest.state, manifest.encode()) == (None, None, None, canonical(before))
+    for key in later:
+        with pytest.raises(InvalidBlobError, match="it states everything"):
+            Manifest.decode(canonical(before | {key: None}))

@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.cid import cid_of
 from ledger.errors import UsageError
 from ledger.facts import Address
 from ledger.plan import Plan, TensorSpec
 from ledger.plan_file import read_plan, update_bytes
-from ledger.updates import MODEL_HEADER, Layout, Place, encode, update_header
+from ledger.updates import MODEL_HEADER, Layout, Place, are_metrics, decode, encode, update_header
 from tests.world import PLAN, SCHEMA, tensors
 
 TOML = """
@@ -76,8 +78,20 @@ def test_a_size_that_is_left_out_is_that_of_the_largest_update(tmp_path: Path) -
     plan = plan_of(tmp_path, TOML)
     most = (1 << 53) - 1
     place = Place(most, Address("0x" + "c0" * 20), most, cid_of(b"plan"), cid_of(b"base" * (1 << 20)))
-    largest = encode(update_header(place, most, most), SCHEMA, tensors(1))
+    metrics = {'"' * (63 - number) + "\\" * (number + 1): -3.3333333333333333e-6 for number in range(16)}
+    assert are_metrics(metrics)
+    assert not are_metrics({**metrics, "one more": 0.5})
+    largest = encode(update_header(place, most, most, metrics=metrics), SCHEMA, tensors(1))
     assert plan.max_update_bytes == update_bytes(SCHEMA) == len(largest)
+
+
+@given(st.dictionaries(st.text(st.characters(codec="ascii")), st.floats() | st.integers(), max_size=20))
+def test_no_metrics_make_a_header_longer(metrics: dict[str, float]) -> None:
+    if are_metrics(metrics):
+        place = Place(1, Address("0x" + "c0" * 20), 1, cid_of(b"plan"), cid_of(b"base"))
+        blob = encode(update_header(place, 1, 1, metrics=metrics), SCHEMA, tensors(1))
+        assert decode(blob).header["metrics"] == metrics
+        assert len(blob) <= update_bytes(SCHEMA)
 
 
 def test_numbers_are_taken_as_people_write_them(tmp_path: Path) -> None:
@@ -133,7 +147,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
         ),
         (
             ("[training]", f"[tensors]\nw = {{dtype='F32', shape={[1 << 39] * 3}}}\n[training]"),
-            "tensors: no update has so many bytes",
+            "bytes do not fit an update of 9,007,199,254,740,991; correct it",
         ),
         (("quorum = 2", "quorum = " + "[" * 10_000), "Invalid TOML: "),
     ],

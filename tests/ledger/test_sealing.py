@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 from pyrage.x25519 import Identity
 
 from ledger.age import read_age_key, read_age_secret, show_age_secret
+from ledger.documents import canonical
 from ledger.entries import Genesis
 from ledger.errors import UsageError
 from ledger.facts import Address
+from ledger.manifest import Score
 from ledger.sealing import (
     MOST_RECIPIENTS,
+    Annex,
     Masked,
     is_usable,
     largest_sealed,
@@ -194,6 +197,7 @@ def test_to_any_other_32_bytes_can_be_sealed(key: bytes) -> None:
 # ----------------------------------------------------------------------- annex and grant
 
 MASKED: Masked = {3: bytes(range(32)), 12: bytes(range(32, 64))}
+ANNEX = Annex(MASKED, {3: Score(norm=1e20, metrics={"auc": 0.75})})
 
 
 @given(key_of, st.binary(max_size=600), st.binary(max_size=600))
@@ -214,11 +218,12 @@ def test_the_mask_is_hkdf_of_the_key_blob_as_rfc_5869_has_it() -> None:
 
 
 def test_an_annex_is_an_age_file_in_base64_whose_document_is_the_known_one() -> None:
-    annex = write_annex(PLACE, MASKED, TO)
+    annex = write_annex(PLACE, ANNEX, TO)
     document = json.loads(pyrage.decrypt(base64.b64decode(annex), [OWNER]))
     keys = {"3": bytes(range(32)).hex(), "12": bytes(range(32, 64)).hex()}
-    assert document == {"kind": "annex", **PLACE.document(), "keys": keys}
-    assert read_annex(annex, PLACE, [STRANGER, READER]) == MASKED
+    scores = {"3": {"norm": 1e20, "distance": None, "metrics": {"auc": 0.75}}}
+    assert document == {"kind": "annex", **PLACE.document(), "keys": keys, "scores": scores}
+    assert read_annex(annex, PLACE, [STRANGER, READER]) == ANNEX
     assert read_annex(annex, PLACE, [STRANGER]) is None
 
 
@@ -231,6 +236,25 @@ def test_a_grant_is_an_age_file_whose_document_is_the_known_one() -> None:
     assert read_grant(grant, GENESIS, [OWNER]) is None
 
 
+def annex_saying(**changes: object) -> bytes:
+    """The document of an annex without keys and scores, with changes."""
+    return canonical({"kind": "annex", **PLACE.document(), "keys": {}, "scores": {}, **changes})
+
+
+def score_saying(**changes: object) -> dict[str, object]:
+    return {"norm": None, "distance": None, "metrics": {}, **changes}
+
+
+def test_an_annex_without_keys_and_scores_is_one() -> None:
+    assert read_annex(base64.b64encode(seal_to(TO, annex_saying())).decode(), PLACE, [READER]) == Annex({})
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_an_annex_hands_scores_of_any_size_on(number: float) -> None:
+    annex = Annex({}, {1: Score(norm=number, distance=number)})
+    assert read_annex(write_annex(PLACE, annex, TO), PLACE, [READER]) == annex
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -240,15 +264,19 @@ def test_a_grant_is_an_age_file_whose_document_is_the_known_one() -> None:
         b"{}",
         b'{"keys":{}}',
         b'{"keys":{"1":5}}',
-        json.dumps(
-            {"keys": {"1": "00" * 31}, "kind": "annex", **PLACE.document()}, sort_keys=True, separators=(",", ":")
-        ).encode(),
-        json.dumps(
-            {"keys": {"x": "00" * 32}, "kind": "annex", **PLACE.document()}, sort_keys=True, separators=(",", ":")
-        ).encode(),
-        json.dumps(
-            {"keys": {}, "kind": "annex", **PLACE.document() | {"round": 8}}, sort_keys=True, separators=(",", ":")
-        ).encode(),
+        annex_saying(keys={"1": "00" * 31}),
+        annex_saying(keys={"x": "00" * 32}),
+        annex_saying(keys=None),
+        annex_saying(round=8),
+        annex_saying(more={}),
+        annex_saying(scores=None),
+        annex_saying(scores=[]),
+        annex_saying(scores={"1": None}),
+        annex_saying(scores={"1": score_saying(norm="far")}),
+        annex_saying(scores={"1": score_saying(rank=1)}),
+        annex_saying(scores={"x": score_saying()}),
+        annex_saying(scores={"1": {}}),
+        annex_saying()[:-1],
     ],
 )
 def test_another_document_is_no_annex_and_no_grant(document: bytes) -> None:

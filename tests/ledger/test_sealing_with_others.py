@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +180,10 @@ def test_an_annex_and_a_grant_that_others_wrote_hand_the_keys_on(world: World) -
     def by_others(document: dict[str, Any], to: list[bytes]) -> bytes:
         return age_js.seal(canonical(document), [show_age_key(key) for key in to])
 
-    annex = by_others({"kind": "annex", **world.place().document(), "keys": masked}, list(readers(known).values()))
-    text = base64.b64encode(annex).decode()
-    settlement = settle(world.place(), SEALED, known.updates.values(), world.store, (), keys=keys, annex=text)
+    document = {"kind": "annex", **world.place().document(), "keys": masked, "scores": {}}
+    annex = base64.b64encode(by_others(document, list(readers(known).values()))).decode()
+    settlement = settle(world.place(), SEALED, known.updates.values(), world.store, (), keys=keys)
+    settlement = replace(settlement, manifest=settlement.manifest.model_copy(update={"annex": annex}))
     world.chain.pass_time(SEALED.window + 1)
     world.aggregator.publish(Proposal(1, world.contract.head(), settlement))
     assert verdict(world, identity_of(world.auditor)) is Verdict.VERIFIED

@@ -55,7 +55,7 @@ def mixed() -> dict[str, Array]:
     [
         ("model", MODEL_HEADER),
         ("update-1", update_header(PLACE, member=3, examples=212, witness=None)),
-        ("update-2", update_header(PLACE, member=3, examples=212, witness="5e" * 32)),
+        ("update-2", update_header(PLACE, 3, 212, "5e" * 32, {"auc": 0.75, "loss": 1.0, 'a "name"': -1e-7})),
     ],
 )
 def test_blobs_are_byte_for_byte_the_golden_ones(name: str, header: dict[str, Any]) -> None:
