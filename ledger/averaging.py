@@ -136,11 +136,13 @@ class Batch:
 
     def _header(self, head: memoryview, update: UpdateRecorded) -> dict[str, Any] | None:
         """The header in an update's head; None if it is not what it must be."""
+        layout = self._sums.layout
         try:
-            said = self._sums.layout.header(head)
+            said = layout.header(head)
+            expected = expected_header(said, self._plan, self._place, update.member, update.weight)
+            return said if layout.head(expected) == head else None  # by its bytes: to Python, 1 and true are equal
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
-        return said if said == expected_header(said, self._plan, self._place, update.member, update.weight) else None
 
 
 class Sums:

@@ -251,6 +251,14 @@ def test_an_update_of_more_examples_than_a_blob_can_say_is_excluded() -> None:
     assert result.manifest.updates[0].excluded is Reason.BINDING
 
 
+@pytest.mark.parametrize("key", ["round", "member", "examples"])
+def test_true_in_the_place_of_a_one_is_another_header(key: str) -> None:
+    blobs, schema, place = Memory(), {"v": tensor("F32", 2)}, replace(PLACE, round=1)
+    blob = encode({**update_header(place, 1, 1), key: True}, schema, values_of(schema, 1))
+    update = UpdateRecorded(1, 1, blobs.put(blob), None, 1, PLACE.ledger)
+    assert settle(place, plan_of(schema), [update], blobs, ()).manifest.updates[0].excluded is Reason.BINDING
+
+
 def test_updates_with_a_head_larger_than_a_leaf_count() -> None:
     schema = {f"{number:0256}": tensor("F32", 1) for number in range(4000)}
     rows = {member: values_of(schema, member) for member in (1, 2)}
