@@ -184,10 +184,13 @@ def _add(part: np.ndarray[Any, np.dtype[np.float32]], step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", choices=["gas", "audit", "privacy", "seal", "round", "one", "one-seal", "one-round"])
+    parser.add_argument(
+        "what", choices=["gas", "audit", "privacy", "seal", "round", "overhead", "one", "one-seal", "one-round"]
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--case", action="append", default=[], help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     match arguments.what:
         case "gas":
@@ -204,6 +207,10 @@ def main() -> None:
             from round_benchmark import main as rounds  # Flower takes a while, too
 
             rounds(arguments.json, arguments.case)
+        case "overhead":
+            from overhead_benchmark import main as overhead
+
+            overhead(arguments.json, arguments.case, arguments.seconds)
         case "one":
             one(arguments.folder)
         case "one-seal":
