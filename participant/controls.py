@@ -69,8 +69,9 @@ def controls_before(known: Round, plan: Plan, posted: Posted, log: Log) -> Contr
         except (BlobMissingError, ViolationError) as error:
             log.warn("an earlier update of ours counts as zero in our control variate", round=before.number, why=error)
             continue
-        # A state may claim more steps than it took: of such a fraud the audit tells.
-        for name, total in own.items() if update and earlier.state_tensors == plan.state_tensors else ():
+        if update is None or earlier.state_tensors != plan.state_tensors:
+            continue  # other tensors only where a state claims more steps than it took, of which the audit tells
+        for name, total in own.items():
             total += to_float64(update.tensors[CONTROL + name], earlier.update_tensors[CONTROL + name].dtype)
     return Controls(server, own)
 
