@@ -106,7 +106,7 @@ def make_update(
         train: How.
         blobs: Where plan and base model are.
         witness: What the update's header commits to; see `ledger.updates.update_header`.
-        metrics: What the base model achieves at the site; not asked where the plan is private, for no noise protects it.
+        metrics: What a model achieves at the site; not asked by a private plan, for no noise would protect it.
 
     Returns:
         The update's blob, which settlement counts if its arrival is recorded.

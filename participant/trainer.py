@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ledger.plan import Plan, TensorSpec
 from ledger.updates import MAX_HEADER_BYTES, MODEL_HEADER, Array, encode, from_float64
 from participant.controls import Controls
 from participant.drift import gradient, held
+from participant.fingerprint import fingerprint
 from participant.task import Task, hook
 from participant.tensors import Tensors, difference, federated, read, schema_of, write
 
@@ -54,6 +56,16 @@ class Trainer:
     def examples(self) -> int:
         """How many examples there are: the update's weight."""
         return self._examples
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """A digest of the examples; raises what `participant.fingerprint.fingerprint` does."""
+        with _reproducible(0), hook(self._task, "load"):
+            return fingerprint(self._dataset[at] for at in range(self._examples))
+
+    def metrics(self, base: Mapping[str, Array]) -> dict[str, float]:
+        """What a model achieves on the examples that are held out: none are."""
+        return {}
 
     def schema(self) -> dict[str, TensorSpec]:
         """Dtype and shape of what rounds average, by name."""
