@@ -26,6 +26,7 @@ import ledger.facts as facts
 from ledger.arithmetic import self_test
 from ledger.audit.authors import OPERATORS
 from ledger.audit.blobs import check_blobs
+from ledger.audit.closed import RoundAudit
 from ledger.audit.evidence import Evidence
 from ledger.audit.opening import granted
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
@@ -34,7 +35,7 @@ from ledger.audit.places import party, unread
 from ledger.audit.privacy import check_budgets
 from ledger.audit.replay import Progress, Replay
 from ledger.audit.report import Check, Finding, Ground, Meaning, Report, Scope, incomplete, noted, violated
-from ledger.audit.rounds import Access, RoundAudit, audit_round
+from ledger.audit.rounds import Access, audit_round
 from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
 from ledger.cid import Cid
 from ledger.documents import parse

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 import ledger.facts as facts
+from ledger.audit.closed import RoundAudit
 from ledger.audit.evidence import Evidence
 from ledger.audit.places import references
-from ledger.audit.rounds import RoundAudit
 from ledger.entries import Entry
 from ledger.errors import FedledgerError
 from ledger.facts import Role
