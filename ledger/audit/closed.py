@@ -15,8 +15,9 @@ from ledger.cid import RAW, Cid
 from ledger.errors import BlobMismatchedError, BlobMissingError, FedledgerError, InvalidBlobError, UnavailableError
 from ledger.facts import Address, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.history import History, Round
-from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
+from ledger.manifest import Manifest, Reason, Row, Score, max_manifest_bytes
 from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.scores import public_scores
 from ledger.sealing import largest_sealed
 from ledger.storage import Blobs
 from ledger.updates import Place, blob_size, decode_model
@@ -32,6 +33,7 @@ class RoundAudit:
         settlement: Findings on settling it again (check 8).
         plan: Its plan, None where it cannot be read.
         manifest: Its manifest, None likewise.
+        scores: How its updates compare, by member id; None where no key opens them, or there are none.
         claimed: Ids of the members whose update the manifest claims was unavailable.
         closed: Whether its updates stay sealed, and it was not settled again for that.
         hashed: Blobs that were hashed and are what their CIDs say.
@@ -42,6 +44,7 @@ class RoundAudit:
     settlement: list[Finding] = field(default_factory=list)
     plan: Plan | None = None
     manifest: Manifest | None = None
+    scores: Mapping[int, Score] | None = None
     claimed: frozenset[int] = frozenset()
     closed: bool = False
     hashed: set[Cid] = field(default_factory=set)
@@ -131,6 +134,13 @@ class ClosedRound:
             expected = f"{counted} counted, the quorum being {plan.quorum}, and the model {model}"
             found = f"{manifest.counted} counted, and the model {manifest.model}"
             report(violated("its manifest does not fit its entry", expected=expected, found=found, **where))
+        if (manifest.state is not None) != (bool(plan.state_tensors) and model is not None):
+            where = self._at(cid=ended.manifest, by=aggregator)
+            expected, found = ("a state", "none") if manifest.state is None else ("no state", f"{manifest.state}")
+            report(violated("the server's state in it does not fit its plan", expected=expected, found=found, **where))
+        if manifest.scores is not None and not plan.public_quality:
+            where = self._at(cid=ended.manifest, by=aggregator)
+            report(violated("its manifest shows everybody the scores that its plan has sealed", **where))
         if isinstance(ended, RoundSettled):
             self._check_form(ended.model, "its model", plan, aggregator)
 
@@ -205,7 +215,7 @@ class ClosedRound:
             publisher = f"{self._by(ended.aggregator)}, who published it"
             self.audit.documents.append(violated(f"its manifest is {error}", cid=cid, by=publisher, **self._at()))
             return None
-        self.audit.manifest = manifest
+        self.audit.manifest, self.audit.scores = manifest, public_scores(manifest)
         self.audit.claimed = frozenset(row.member for row in manifest.updates if row.excluded is Reason.UNAVAILABLE)
         return manifest
 

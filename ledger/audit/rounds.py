@@ -163,6 +163,8 @@ class _Round(ClosedRound):
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
             return
         self.audit.hashed |= again.hashed
+        if self.audit.scores is None:
+            self.audit.scores = (opened.scores if opened.scores is not None else again.scores) or None
         absent |= self._not_granted(manifest, again, absent) if opened.granted else {}
         self._compare_rows(ended, plan, manifest, again, absent, opened)
         if absent:
@@ -288,15 +290,3 @@ class _Round(ClosedRound):
             where = self._at(cid=ended.manifest, by=aggregator)
             text = "its annex scores the updates otherwise than settling again does"
             self.audit.documents.append(violated(text, **where))
-        if meant.state is not None:
-            self._check_state(Cid.parse(meant.state))
-
-    def _check_state(self, state: Cid) -> None:
-        """What the server remembers is what settling again gives, by its CID; it has to be there for the next round."""
-        try:
-            self.store.verify(state)
-            self.audit.hashed.add(state)
-        except (BlobMissingError, BlobMismatchedError) as error:
-            missing = isinstance(error, BlobMissingError)
-            text = "what the server remembers of it, its state, is " + ("missing" if missing else "mismatched")
-            self.audit.documents.append((incomplete if missing else violated)(text, cid=state, **self._at()))

@@ -95,5 +95,5 @@ def figure_lines(told: Mapping[str, Any], names: Mapping[int, str]) -> list[tupl
             )
         )
     if left := len(metrics) - len(shown):
-        lines.append(("", f"and {left} more metrics: --json shows all"))
+        lines.append(("  …", f"{left} metrics more, which fewer sites say: --json shows all"))
     return lines
