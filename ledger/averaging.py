@@ -7,19 +7,32 @@ way. Only if something was added that does not count is it all done again, other
 from __future__ import annotations
 
 import mmap
+import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger.cid import CHUNK, Cid, Node, leaf, tree
+from ledger.documents import canonical, parse
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.facts import UpdateRecorded
 from ledger.plan import Plan
 from ledger.threads import shared
-from ledger.updates import MODEL_HEADER, STEP, Layout, Place, expected_header, from_float64, to_float64
+from ledger.updates import (
+    MODEL_HEADER,
+    NO_WITNESS,
+    STEP,
+    Layout,
+    Place,
+    are_metrics,
+    from_float64,
+    to_float64,
+    update_header,
+)
 
 Float64s = npt.NDArray[np.float64]
 
@@ -58,18 +71,19 @@ class _Taken(NamedTuple):
 
 
 class Batch:
-    """Updates that follow one another and whose blobs have heads of one length: their leaves hold the same elements.
+    """Updates that follow one another, and whose blobs are of one size, or of one leaf: leaves hold the same elements.
 
     They are hashed and added leaf by leaf, all first leaves before all second ones: leaf and sums stay in the cache,
     and every element is still added in the order of the updates.
 
     Attributes:
-        headers: The headers of those that were added, by member.
+        metrics: What the headers of those that were added say, by member.
     """
 
     def __init__(self, place: Place, plan: Plan, blobs: Blobs, sums: Sums, threads: int) -> None:
-        self._place, self._plan, self._blobs, self._sums, self._threads = place, plan, blobs, sums, threads
-        self.headers: dict[int, dict[str, Any]] = {}
+        self._plan, self._blobs, self._sums, self._threads = plan, blobs, sums, threads
+        self._heads = Heads(sums.layout, place, plan)
+        self.metrics: dict[int, Mapping[str, float]] = {}
         self._taken: list[_Taken] = []
         self._open = ExitStack()
 
@@ -90,7 +104,8 @@ class Batch:
             head = blob.size - self._sums.layout.size
             if not 0 < head <= CHUNK or head % 8 or blob.size > self._plan.max_update_bytes:
                 return False
-            if len(self._taken) == _OPEN_AT_ONCE or (self._taken and blob.size != self._taken[0].blob.size):
+            other = self._taken and blob.size != self._taken[0].blob.size
+            if len(self._taken) == _OPEN_AT_ONCE or (other and max(blob.size, self._taken[0].blob.size) > CHUNK):
                 self.add()
             self._taken.append(_Taken(update, weight, blob))
             self._open.push(opened.pop_all())
@@ -109,40 +124,74 @@ class Batch:
             for number, one in enumerate(self._taken):
                 if tree([nodes[number] for nodes, _ in leaves])[-1].cid != one.update.update:
                     raise BlobMismatchedError(one.update.update)
-            for one, header in zip(self._taken, leaves[0][1], strict=True):
-                if header is None:
+            for one, metrics in zip(self._taken, leaves[0][1], strict=True):
+                if metrics is None:
                     raise OtherwiseError
-                self.headers[one.update.member] = header
+                self.metrics[one.update.member] = metrics
             self._taken.clear()
         self._open.close()
 
-    def _add_leaves(self, numbers: range) -> list[tuple[list[Node], list[dict[str, Any] | None]]]:
-        """The node of each update's leaf, for each number; and, of the first leaves, the headers."""
+    def _add_leaves(self, numbers: range) -> list[tuple[list[Node], list[Mapping[str, float] | None]]]:
+        """The node of each update's leaf, for each number; and, of the first leaves, the metrics in their heads."""
         found, products = [], np.empty(min(STEP, self._sums.layout.elements))
-        size = self._taken[0].blob.size
-        head, room = size - self._sums.layout.size, bytearray(min(CHUNK, size))
+        room = bytearray(min(CHUNK, max(blob.size for _, _, blob in self._taken)))
         for number in numbers:
-            nodes, headers = [], []
+            nodes, metrics = [], []
             for update, weight, blob in self._taken:
-                chunk = blob.leaf(number, room)
-                if len(chunk) != min(CHUNK, size - number * CHUNK):
+                chunk, head = blob.leaf(number, room), blob.size - self._sums.layout.size
+                if len(chunk) != min(CHUNK, blob.size - number * CHUNK):
                     raise BlobMismatchedError(update.update)
                 nodes.append(leaf(chunk))
                 if number == 0:
-                    headers.append(self._header(chunk[:head], update))
+                    metrics.append(self._heads.metrics(bytes(chunk[:head]), update.member, update.weight))
                 self._sums.add(chunk, number * CHUNK - head, weight, products)
-            found.append((nodes, headers))
+            found.append((nodes, metrics))
         return found
 
-    def _header(self, head: memoryview, update: UpdateRecorded) -> dict[str, Any] | None:
-        """The header in an update's head; None if it is not what it must be."""
-        layout = self._sums.layout
-        try:
-            said = layout.header(head)
-            expected = expected_header(said, self._plan, self._place, update.member, update.weight)
-            return said if layout.head(expected) == head else None  # by its bytes: to Python, 1 and true are equal
-        except (ValueError, TypeError, KeyError, AttributeError):
+
+class Heads:
+    """What the heads of a round's updates are made of: one can be read without being written again."""
+
+    def __init__(self, layout: Layout, place: Place, plan: Plan) -> None:
+        header = update_header(place, 0, 0, NO_WITNESS if plan.settlement > 1 else None)
+        text = canonical({"fedledger": canonical(header).decode()})
+        # In this order (RFC 8785) each of these keys stands there once: all else is numbers, hex digits and CIDs.
+        before, text = text.split(b'\\"examples\\":0')
+        between, text = text.split(b'\\"member\\":0')
+        self._examples, self._member = layout.before + before + b'\\"examples\\":', between + b'\\"member\\":'
+        self._has_metrics = plan.settlement > 1
+        if self._has_metrics:
+            before, text = text.split(b'\\"metrics\\":{}')
+            self._metrics = before + b'\\"metrics\\":'
+            witness, text = text.split(NO_WITNESS.encode())
+            most = b".*" if plan.privacy is None else b"{}"
+            rest = most, re.escape(witness), re.escape(text + layout.after)
+            self._rest = re.compile(b"(%b)%b[0-9a-f]{64}%b" % rest, re.DOTALL)
+        self._end = text + layout.after
+
+    def metrics(self, head: bytes, member: int, examples: int) -> Mapping[str, float] | None:
+        """The metrics in the head of a member's update; None if it is not, byte for byte, what it can be."""
+        raw = head[8:].rstrip(b" ")
+        if len(head) % 8 or len(head) - 8 - len(raw) > 7 or head[:8] != (len(head) - 8).to_bytes(8, "little"):
             return None
+        start = b"%b%d%b%d" % (self._examples, examples, self._member, member)
+        if not self._has_metrics:
+            return {} if raw == start + self._end else None
+        start += self._metrics
+        found = self._rest.fullmatch(raw, len(start)) if raw.startswith(start) else None
+        if found is None:
+            return None
+        return {} if found[1] == b"{}" else _metrics(found[1])
+
+
+def _metrics(escaped: bytes) -> Mapping[str, float] | None:
+    """The metrics in a text of JSON that stands in a text of JSON."""
+    try:
+        text = parse(b'"%b"' % escaped)
+        said = parse(text.encode())
+    except (ValueError, AttributeError):
+        return None
+    return said if are_metrics(said) else None
 
 
 class Sums:
@@ -188,13 +237,14 @@ class Sums:
         head = self.layout.head(MODEL_HEADER)
         whole = len(head) + self.layout.size
 
-        def leaves(numbers: range) -> list[tuple[Node, bytes]]:
+        def leaves(numbers: range) -> list[tuple[Node, bytes | bytearray]]:
             found = []
             for start in range(numbers.start * CHUNK, numbers.stop * CHUNK, CHUNK):
-                chunk = bytearray(head[start : start + CHUNK].ljust(min(CHUNK, whole - start), b"\0"))
+                chunk = bytearray(min(CHUNK, whole - start))
+                chunk[: max(0, len(head) - start)] = head[start : start + CHUNK]
                 for span, stored, elements in self.layout.pieces(memoryview(chunk), start - len(head)):
                     stored[:] = from_float64(self.mean(elements, weight), span.dtype)
-                found.append((leaf(chunk), bytes(chunk) if keep else b""))
+                found.append((leaf(chunk), chunk if keep else b""))
             return found
 
         made = shared(leaves, -(-whole // CHUNK), threads)

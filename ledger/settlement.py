@@ -15,7 +15,7 @@ what it must be or a sum is not finite, and every one of a plan that is robust.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -112,7 +112,7 @@ class _Found:
     """What was found of the updates, by member: the weights of those that count, and why the others do not."""
 
     weights: dict[int, int] = field(default_factory=dict)
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    metrics: dict[int, Mapping[str, float]] = field(default_factory=dict)
     reasons: dict[int, Reason] = field(default_factory=dict)
     details: dict[int, str] = field(default_factory=dict)
     leaves: dict[int, list[Node]] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class _Round:
                 except InvalidBlobError as error:
                     found.reasons[member], found.details[member] = Reason(error.reason), error.detail
             batch.add()
-        found.metrics |= {member: header.get("metrics", {}) for member, header in batch.headers.items()}
+        found.metrics |= batch.metrics
         return found
 
     def _row(self, update: UpdateRecorded, found: _Found, combined: Combined | None) -> Row:
@@ -296,7 +296,7 @@ def _scores(found: _Found, combined: Combined | None) -> dict[int, Score]:
         member: Score(
             norm=combined.norms.get(member) if combined else None,
             distance=combined.distances.get(member) if combined else None,
-            metrics=found.metrics[member],
+            metrics=dict(found.metrics[member]),
         )
         for member in found.weights
     }

@@ -134,7 +134,15 @@ class Span(NamedTuple):
 
 
 class Layout:
-    """Where everything lies in the blobs of one schema: `spans` in the order of the data, which has `size` bytes."""
+    """Where everything lies in the blobs of one schema.
+
+    Attributes:
+        spans: The tensors, in the order of the data.
+        elements: How many they have together.
+        size: How many bytes the data has.
+        before: What is in a head before its own header, without the eight bytes of the length.
+        after: What is there after it, without the padding.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self.spans: list[Span] = []
@@ -146,19 +154,21 @@ class Layout:
             self.size += (self.elements - first) * _STORED[dtype].itemsize
             self.spans.append(Span(start, first, self.elements, name, dtype))
             described[name] = {**schema[name].model_dump(mode="json"), "data_offsets": [start, self.size]}
+        # What is computed element by element need not know where a tensor ends: tensors of one dtype are one run.
+        self._runs: list[Span] = []
+        for span in self.spans:
+            if self._runs and self._runs[-1].dtype == span.dtype:
+                self._runs[-1] = self._runs[-1]._replace(last=span.last)
+            else:
+                self._runs.append(span)
         # Quotation marks in a name are escaped: these bytes stand in one place only.
-        self._before, self._after = canonical(described).split(b'{"fedledger":""}')
+        self.before, self.after = canonical(described).split(b'{"fedledger":""}')
 
     def head(self, header: Mapping[str, Any]) -> bytes:
         """The bytes before the data; a multiple of 8."""
-        raw = self._before + canonical({"fedledger": canonical(header).decode()}) + self._after
+        raw = self.before + canonical({"fedledger": canonical(header).decode()}) + self.after
         raw += b" " * (-len(raw) % 8)
         return len(raw).to_bytes(8, "little") + raw
-
-    def header(self, head: bytes | memoryview) -> dict[str, Any]:
-        """What the header of a head says, if these bytes are one: if ``layout.head(layout.header(head)) == head``."""
-        raw = bytes(head[8:]).rstrip(b" ")
-        return read_json(read_json(raw[len(self._before) : len(raw) - len(self._after)])["fedledger"])  # type: ignore[no-any-return]
 
     @staticmethod
     def at(span: Span, element: int) -> int:
@@ -174,10 +184,10 @@ class Layout:
         """A part of a blob that begins at byte `start` of the data (negative: before it), at most `STEP` elements each.
 
         Yields:
-            The tensor, a view of its elements in stored form, and which elements these are.
+            A run of tensors of one dtype, a view of elements in stored form, and which elements these are.
         """
-        first, end = bisect(self.spans, (start + 1,)), bisect(self.spans, (start + len(part),))
-        for span in self.spans[max(0, first - 1) : end]:
+        first, end = bisect(self._runs, (start + 1,)), bisect(self._runs, (start + len(part),))
+        for span in self._runs[max(0, first - 1) : end]:
             size = _STORED[span.dtype].itemsize
             shift = span.start - span.first * size - start  # from an element's number to its byte
             last = min(span.last, (len(part) - shift) // size)
@@ -260,16 +270,12 @@ def decode_update(blob: bytes, plan: Plan, place: Place, member: int, examples: 
     if len(blob) > plan.max_update_bytes:
         raise InvalidBlobError(Reason.OVERSIZED, f"{len(blob):,} bytes, the plan allows {plan.max_update_bytes:,}")
     decoded = decode(blob)
-    return _checked(decoded, plan.update_tensors, expected_header(decoded.header, plan, place, member, examples))
-
-
-def expected_header(said: Mapping[str, Any], plan: Plan, place: Place, member: int, examples: int) -> dict[str, Any]:
-    """The header that an update must have: what is left to its site is as it is `said`, if that is possible at all."""
-    if plan.settlement == 1:
-        return update_header(place, member, examples, witness=None)
-    witness, metrics = said.get("witness"), said.get("metrics") if plan.privacy is None else {}
-    header = update_header(place, member, examples, witness if _is_witness(witness) else "64 hex digits")
-    return {**header, "metrics": metrics if are_metrics(metrics) else "numbers by short names"}
+    header = update_header(place, member, examples, None)
+    if plan.settlement > 1:  # what is left to its site is as it says, if that is possible at all
+        witness = said if _is_witness(said := decoded.header.get("witness")) else "64 hex digits"
+        metrics = said if are_metrics(said := decoded.header.get("metrics")) else "numbers by short names"
+        header |= {"witness": witness, "metrics": metrics if plan.privacy is None else {}}
+    return _checked(decoded, plan.update_tensors, header)
 
 
 def _checked(decoded: TensorBlob, schema: Schema, header: Mapping[str, Any]) -> TensorBlob:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from eth_account.signers.local import LocalAccount
 
@@ -32,23 +31,12 @@ from ledger.storage.folder import replacing
 from ledger.updates import Place
 from participant.consent import Consent
 from participant.outbox import Answer, Outbox
+from participant.posted import Posted
 from participant.seeds import Seed
-from participant.site import make_update, read_plan
+from participant.site import Trains, read_plan, trained_update
 from participant.task import TaskFailedError
-from participant.tensors import Tensors
 
 _NO_CONSENT = "this site's policy or people had not agreed to it in time"
-
-
-class Trains(Protocol):
-    """A site's data, and how it trains on them."""
-
-    @property
-    def examples(self) -> int:
-        """How many examples there are."""
-
-    def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
-        """The tensors after training from `base`; the same arguments give the same bytes."""
 
 
 @dataclass
@@ -194,20 +182,15 @@ class Answering:
 
     def _ready(self, view: View, known: Round, member: Member) -> Answer | None:
         """The update for this round, made now if need be; None if none can be made."""
-        genesis = view.history.genesis
-        place = Place.of(genesis, known.opened)
+        place = Place.of(view.history.genesis, known.opened)
         if (answer := self.outbox.get(place, member.id)) is not None:
             return answer
         self.log.info("training", round=known.number, examples=self.trainer.examples)
         try:
             self._require_within_limits(view, known)
             self._require_within_budget(view, known, member)
-            seed = self._seed(known)
-
-            def train(base: Tensors, plan: Plan) -> Tensors:
-                return self.trainer.train(base, plan, seed.number)
-
-            update = make_update(genesis, known, member.id, self.trainer.examples, train, self.store, seed.witness)
+            posted = Posted(view.history, member.id, self.store, self.identities)
+            update = trained_update(known, self.trainer, self._seed(known), posted, self.log)
             sealed = self._sealed(known, member, update)
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
             self._cannot(known, error)

@@ -89,7 +89,7 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
     with hook(task, "train"):
         if all(trained[name].tobytes() == start[name].tobytes() for name in start):
             raise UsageError("a step changes no tensor: give the optimizer the parameters, and a learning rate above 0")
-    after = trainer.evaluate(trained, batch)
+    after = trainer.evaluate({name: trained[name] for name in start}, batch)
     notes = []
     if any(trained[name].tobytes() != first[name].tobytes() for name in trained):
         notes.append(
@@ -98,7 +98,8 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
     if plan.privacy is None and after.get("loss", 0.0) >= before.get("loss", math.inf):
         notes.append("one step did not make the loss smaller: if an epoch does not either, lower the learning rate")
     epoch = step * math.ceil(trainer.examples / batch)
-    round_, epsilon, delta = epoch * plan.training.epochs, None, None
+    # SCAFFOLD goes through the examples once more, for its control variate.
+    round_, epsilon, delta = epoch * (plan.training.epochs + (plan.strategy.name == "scaffold")), None, None
     if privacy := plan.privacy:
         epoch, round_, delta = step / privacy.sampling_rate, step * privacy.local_steps, privacy.delta
         taken = ((privacy.noise_multiplier, privacy.sampling_rate), privacy.local_steps)

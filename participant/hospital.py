@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,11 @@ class Hospital:
     def examples(self) -> int:
         """How many rows it trains on."""
         return len(self.__split.train_y)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A digest of the rows that it trains on."""
+        return hashlib.sha256(self.__split.train_x.tobytes() + self.__split.train_y.tobytes()).digest()
 
     def train(self, start: dict[str, Floats], training: Training, round_: int) -> Tensors:
         """The tensors after training on its rows from `start`."""

@@ -33,7 +33,15 @@ class Seed:
         """What seeds a generator: below 2**63."""
         return int.from_bytes(self.secret[:8], "big") >> 1
 
-    @property
-    def witness(self) -> str:
-        """What the update's header says of it, so that the site can show later what it trained with; 64 hex digits."""
-        return hashlib.sha256(b"fedledger: a witness of training" + self.secret).hexdigest()
+    def witness(self, data: bytes) -> str:
+        """What the update's header says of this and of the data, so that the site can show later what it trained with.
+
+        Whoever guesses the data cannot find out by it whether the guess is right: that takes the secret, too.
+
+        Args:
+            data: The fingerprint of the site's examples.
+
+        Returns:
+            64 hex digits.
+        """
+        return hashlib.sha256(b"fedledger: a witness of training" + self.secret + data).hexdigest()

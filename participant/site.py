@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from eth_account.signers.local import LocalAccount
@@ -14,6 +15,7 @@ from ledger.chain.contract import LedgerContract
 from ledger.entries import Genesis
 from ledger.errors import UsageError
 from ledger.history import Round
+from ledger.logs import Log
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import public_key, seal_for
 from ledger.storage import Blobs, Store
@@ -29,16 +31,70 @@ from ledger.updates import (
     to_float64,
     update_header,
 )
+from participant.controls import Controls, controls_before
 from participant.hospital import Hospital
+from participant.posted import Posted
 from participant.seeds import Seed
 from participant.tensors import Tensors
 
 Train = Callable[[Tensors, Plan], Tensors]
-"""Local training: the base model's tensors and the round's plan in, the trained tensors out."""
+"""Local training: the base model's tensors and the round's plan in, the update's tensors out, see `Trains.train`."""
+
+
+class Trains(Protocol):
+    """A site's data, and how it trains on them."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples it trains on."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A digest of all its examples."""
+
+    def metrics(self, base: Tensors) -> dict[str, float]:
+        """What a model achieves on the examples that are held out, by name; empty where none are."""
+
+    def train(self, base: Tensors, plan: Plan, seed: int, *, controls: Controls) -> Tensors:
+        """The trained tensors, and by a plan of SCAFFOLD what is new in the site's control variate.
+
+        The same arguments give the same bytes.
+        """
+
+
+def trained_update(known: Round, trainer: Trains, seed: Seed, posted: Posted, log: Log, metrics: bool = True) -> bytes:
+    """Train for a round as `fedledger participate` does; the same arguments give the same bytes.
+
+    Args:
+        known: The round.
+        trainer: The site's data and training.
+        seed: What its randomness comes from.
+        posted: What the site posted before.
+        log: Told what of that is lost.
+        metrics: Whether the update says what the base model achieves at the site, if it can.
+
+    Returns:
+        The update's blob; raises what `make_update` and the training do.
+    """
+
+    def train(base: Tensors, plan: Plan) -> Tensors:
+        return trainer.train(base, plan, seed.number, controls=controls_before(known, plan, posted, log))
+
+    witness = seed.witness(trainer.fingerprint)
+    measured = trainer.metrics if metrics else None
+    genesis, blobs = posted.history.genesis, posted.blobs
+    return make_update(genesis, known, posted.member, trainer.examples, train, blobs, witness, measured)
 
 
 def make_update(
-    genesis: Genesis, known: Round, member: int, examples: int, train: Train, blobs: Blobs, witness: str = NO_WITNESS
+    genesis: Genesis,
+    known: Round,
+    member: int,
+    examples: int,
+    train: Train,
+    blobs: Blobs,
+    witness: str = NO_WITNESS,
+    metrics: Callable[[Tensors], dict[str, float]] | None = None,
 ) -> bytes:
     """Train for a round.
 
@@ -50,6 +106,7 @@ def make_update(
         train: How.
         blobs: Where plan and base model are.
         witness: What the update's header commits to; see `ledger.updates.update_header`.
+        metrics: What a model achieves at the site; not asked by a private plan, for no noise would protect it.
 
     Returns:
         The update's blob, which settlement counts if its arrival is recorded.
@@ -61,7 +118,8 @@ def make_update(
     place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
     base = decode_model(blobs.get(known.opened.base, limit=blob_size(plan.tensors)), plan).tensors
     tensors = sent(train(base, plan), base, plan)
-    header = update_header(place, member, examples, witness if plan.settlement > 1 else None)
+    measured = metrics(base) if metrics and plan.settlement > 1 and plan.privacy is None else {}
+    header = update_header(place, member, examples, witness if plan.settlement > 1 else None, measured)
     update = encode(header, plan.update_tensors, tensors)
     decode_update(update, plan, place, member, examples)
     return update
@@ -110,7 +168,7 @@ class Site:
         def train(base: Tensors, plan: Plan) -> Tensors:
             return self.hospital.train(base, plan.training, known.number)
 
-        examples, witness = self.hospital.examples, Seed.of(self.identity, known).witness
+        examples, witness = self.hospital.examples, Seed.of(self.identity, known).witness(self.hospital.fingerprint)
         self._post(known, make_update(history.genesis, known, member.id, examples, train, self.store, witness))
 
     def _post(self, known: Round, update: bytes) -> None:

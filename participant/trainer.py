@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
+from ledger.choices import CONTROL
 from ledger.errors import UsageError
 from ledger.plan import Plan, TensorSpec
-from ledger.updates import MAX_HEADER_BYTES, MODEL_HEADER, Array, encode
+from ledger.updates import MAX_HEADER_BYTES, MODEL_HEADER, Array, encode, from_float64
+from participant.controls import Controls
+from participant.drift import gradient, held
+from participant.fingerprint import fingerprint
 from participant.task import Task, hook
 from participant.tensors import Tensors, difference, federated, read, schema_of, write
 
@@ -52,6 +57,16 @@ class Trainer:
         """How many examples there are: the update's weight."""
         return self._examples
 
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """A digest of the examples; raises what `participant.fingerprint.fingerprint` does."""
+        with _reproducible(0), hook(self._task, "load"):
+            return fingerprint(self._dataset[at] for at in range(self._examples))
+
+    def metrics(self, base: Mapping[str, Array]) -> dict[str, float]:
+        """What a model achieves on the examples that are held out: none are."""
+        return {}
+
     def schema(self) -> dict[str, TensorSpec]:
         """Dtype and shape of what rounds average, by name."""
         return self._schema
@@ -60,7 +75,14 @@ class Trainer:
         """A new model's tensors, see `initial`."""
         return initial(self._task, seed)
 
-    def train(self, base: Mapping[str, Array], plan: Plan, seed: int, first: int | None = None) -> Tensors:
+    def train(
+        self,
+        base: Mapping[str, Array],
+        plan: Plan,
+        seed: int,
+        first: int | None = None,
+        controls: Controls = Controls(),  # noqa: B008  # frozen
+    ) -> Tensors:
         """Train for one round.
 
         Args:
@@ -68,20 +90,34 @@ class Trainer:
             plan: The round's; with its `training`, or privately where it has `privacy`.
             seed: Decides the order of the examples, and all else that is left to chance; from 0 to 2^63 - 1.
             first: How many examples to train on, from the first on; None for all.
+            controls: The control variates, where the plan's strategy is SCAFFOLD.
+
+        Returns:
+            The trained tensors; by a plan of SCAFFOLD also what is new in the site's control variate, in float32.
 
         Raises:
-            UsageError: If `base` is another model's, a hook fails, the training diverges, or the plan is private and
-                the task cannot be trained so.
+            UsageError: If `base` is another model's, a hook fails, the training diverges, or the plan is private, or of
+                a strategy that changes the training, and the task cannot be trained so.
         """
         model, part = self._loaded(base, seed), self._part(first)
         if plan.privacy is not None:
             self._train_privately(model.train(), part, plan, seed)
         with _reproducible(seed), hook(self._task, "train"):
             if plan.privacy is None:
-                self._task.train(model.train(), part, plan.training, seed)
+                with held(self._task, model, plan, controls):
+                    self._task.train(model.train(), part, plan.training, seed)
             if changed := difference(schema_of(model), self._schema, "what model() makes"):
                 raise UsageError(f"it changes the model's form: {changed}: train the model as it is")
-            return read(model, "training diverged, lower the learning rate")
+            tensors = read(model, "training diverged, lower the learning rate")
+        if plan.strategy.name != "scaffold":
+            return tensors
+        model = self._loaded(base, seed)
+        with _reproducible(seed), hook(self._task, "loss"):
+            found = gradient(self._task, model.train(), part, plan.training.batch_size)
+        return tensors | {
+            CONTROL + name: from_float64(new - controls.own.get(name, np.zeros(len(new))), "F32")
+            for name, new in found.items()
+        }
 
     def evaluate(self, tensors: Mapping[str, Array], first: int | None = None) -> dict[str, float]:
         """How good a model is on this site's examples, or the `first` of them, by the task's names, such as ``loss``.

@@ -6,8 +6,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from measuring import apart, in_turn, peak, reset_peak
 from pyrage.x25519 import Identity
 
 from ledger.age import read_age_key
@@ -65,8 +64,7 @@ def audits(as_json: bool) -> None:
             for _ in range(rounds):
                 ledger.play_round()
             ledger.write()
-            command = [sys.executable, __file__, "one", "--folder", str(folder)]
-            rows.append({"history": name} | json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+            rows.append({"history": name} | apart("one", "--folder", str(folder)))
     if as_json:
         print(json.dumps(rows, indent=1))
         return
@@ -85,7 +83,7 @@ def one(folder: Path) -> None:
     evidence = read_folder(folder)
     report = audit(evidence)
     took = time.perf_counter() - started
-    peak = _peak()
+    most = peak()
     assert report.verdict == "verified"
     updates = {entry.fact.update for entry, _ in evidence.entries if isinstance(entry.fact, UpdateRecorded)}
     sizes, floor = [], 0.0
@@ -106,7 +104,7 @@ def one(folder: Path) -> None:
         "mb_per_s": total / took / 1e6,
         "floor_mb_per_s": total / floor / 1e6,
         "of_floor": floor / took,
-        "peak_mb": peak,
+        "peak_mb": most,
         "bound_mb": 3 * max(sizes) / 1e6 + 200,
     }
     print(json.dumps(row))
@@ -118,8 +116,7 @@ def seals(as_json: bool) -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as temporary:
             (Path(temporary) / "update").write_bytes(os.urandom(size * 1_000_000))
-            command = [sys.executable, __file__, "one-seal", "--folder", temporary]
-            rows.append({"mb": size} | json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+            rows.append({"mb": size} | apart("one-seal", "--folder", temporary))
     if as_json:
         print(json.dumps(rows, indent=1))
         return
@@ -137,14 +134,14 @@ def one_seal(folder: Path) -> None:
     reader = Identity.generate()
     to = [read_age_key(str(reader.to_public()))]
     with (folder / "update").open("rb") as source, (folder / "sealed").open("wb") as sink:
-        before = _reset_peak()
+        before = reset_peak()
         key_blob = seal_into(source, sink, to)
-        seal_peak = _peak() - before
+        seal_peak = peak() - before
     key = open_key(key_blob, [reader]) or ""
     with (folder / "sealed").open("rb") as source, (folder / "opened").open("wb") as sink:
-        before = _reset_peak()
+        before = reset_peak()
         assert open_into(source, sink, key)
-        open_peak = _peak() - before
+        open_peak = peak() - before
     update = (folder / "update").read_bytes()
     assert (folder / "opened").read_bytes() == update
     sealed = seal(update, to)
@@ -154,28 +151,10 @@ def one_seal(folder: Path) -> None:
         "open": lambda: open_update(sealed.update, key),
         "sha256": lambda: hashlib.sha256(update).digest(),
     }
-    took = {name: min(_seconds(work) for _ in range(RUNS)) for name, work in works.items()}
+    took = in_turn(works, RUNS)
     row = {f"{name}_mb_per_s": len(update) / seconds / 1e6 for name, seconds in took.items()}
     row |= {f"{name}_of_sha256": took["sha256"] / took[name] for name in ("seal", "open")}
     print(json.dumps(row | {"seal_peak_mb": seal_peak, "open_peak_mb": open_peak}))
-
-
-def _reset_peak() -> float:
-    """Forget the most memory that this program has had (see `_peak`); returns what it has now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return _peak()
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _peak() -> float:
-    """The most memory that this program has had, in MB; what ``getrusage`` tells is its parent's, too."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024 / 1e6  # type: ignore[index]
 
 
 def _timed(pool: ThreadPoolExecutor, work: Callable[[Any, int], None], values: Any, step: int) -> float:
@@ -205,9 +184,13 @@ def _add(part: np.ndarray[Any, np.dtype[np.float32]], step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", choices=["gas", "audit", "privacy", "seal", "one", "one-seal"])
+    parser.add_argument(
+        "what", choices=["gas", "audit", "privacy", "seal", "round", "overhead", "one", "one-seal", "one-round"]
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--case", action="append", default=[], help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     match arguments.what:
         case "gas":
@@ -220,10 +203,23 @@ def main() -> None:
             privacy(arguments.json)
         case "seal":
             seals(arguments.json)
+        case "round":
+            from round_benchmark import main as rounds  # Flower takes a while, too
+
+            rounds(arguments.json, arguments.case)
+        case "overhead":
+            from overhead_benchmark import main as overhead
+
+            overhead(arguments.json, arguments.case, arguments.seconds)
         case "one":
             one(arguments.folder)
         case "one-seal":
             one_seal(arguments.folder)
+        case "one-round":
+            from round_benchmark import one as one_round
+
+            size, sites = map(int, arguments.case[0].split("x"))
+            one_round(size, sites)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ from ledger.storage.folder import FolderStore
 from ledger.storage.location import open_store
 from ledger.updates import MODEL_HEADER, Place, encode, update_header
 from tests.anvil import Anvil
-from tests.world import SCHEMA, SEALED, identity_of, tensors
+from tests.world import NO_METRICS, SCHEMA, SEALED, identity_of, tensors
 
 NOTHING: Mapping[str, str | None] = {}
+
 AGE_KEY = show_age_key(keccak(b"an age key"))
 PASSWORD = "correct horse\n"
 PARTIES = {"site 1": "participant", "site 2": "participant", "aggregator": "aggregator", "auditor": "auditor"}
@@ -150,20 +151,22 @@ class Cli:
         number: int = self.ok("aggregator", "round", "open", self.file("plan.json", plan))["round"]
         return number
 
-    def update(self, member: int, examples: int = 10) -> str:
+    def update(self, member: int, examples: int = 10, metrics: Mapping[str, float] = NO_METRICS) -> str:
         """The file of a member's update for the newest round."""
         history = LedgerContract.attach(self.anvil.web3, self.ledger).history()
         place = Place.of(history.genesis, history.rounds[history.latest_round].opened)
-        return self.file(f"update {member}", encode(update_header(place, member, examples), SCHEMA, tensors(member)))
+        header = update_header(place, member, examples, metrics=metrics)
+        return self.file(f"update {member}", encode(header, SCHEMA, tensors(member)))
 
     def signed(self, member: int, number: int = 1) -> str:
         """The file of a member's signed update."""
         arguments = ("round", "post", str(number), self.update(member), "--weight", "10", "--sign-only")
         return self.file(f"signed {member}.json", json.dumps(self.ok(f"site {member}", *arguments)))
 
-    def settled(self) -> None:
-        """Round 1, from opening to settlement."""
-        self.open()
+    def settled(self, metrics: Mapping[int, Mapping[str, float]] | None = None, **changes: Any) -> None:
+        """The next round, from opening to settlement; the sites say these metrics of its base."""
+        number = str(self.open(**changes))
         for member in (1, 2):
-            self.ok(f"site {member}", "round", "post", "1", self.update(member), "--weight", "10")
+            update = self.update(member, metrics=(metrics or {}).get(member, NO_METRICS))
+            self.ok(f"site {member}", "round", "post", number, update, "--weight", "10")
         self.ok("aggregator", "round", "settle")

@@ -140,6 +140,8 @@ class PaperLedger:
         settlement = proposal.settlement
         assert settlement.model is not None
         model, manifest = self.put(settlement.model), self.put(settlement.manifest.encode())
+        if settlement.state is not None:
+            self.put(settlement.state)
         counted = settlement.manifest.counted
         settled = facts.RoundSettled(number, aggregator, model, manifest, counted)
         arguments = (number, proposal.head, _words(model), _words(manifest), counted)

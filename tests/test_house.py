@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = sorted((ROOT / "ledger").rglob("*.py"))
 PARTICIPANT = sorted((ROOT / "participant").rglob("*.py"))
-CORE = ["ledger/history.py", "ledger/updates.py", "ledger/settlement.py", "ledger/averaging.py"]
-BESIDE = ["ledger/rules.py", "ledger/robust.py", "ledger/strategies.py", "ledger/choices.py"]
-"""What is read beside it: which entry may come next, and what a plan can choose other than a plain average."""
+CORE = ["ledger/history.py", "ledger/updates.py", "ledger/settlement.py"]
+BESIDE = ["ledger/rules.py", "ledger/averaging.py", "ledger/robust.py", "ledger/strategies.py", "ledger/choices.py"]
+"""What is read beside it: which entry may come next, the sums, and what a plan can choose but a plain average."""
 
 
 def imports(path: Path) -> set[str]:
@@ -98,8 +98,6 @@ def test_the_trusted_core_imports_only_itself_and_the_words(name: str) -> None:
 def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
     lines = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in [*CORE, *BESIDE]}
     assert all(lines.pop(name) < 300 for name in BESIDE)
-    assert sum(lines.values()) < 1150
-    del lines["ledger/averaging.py"]
     assert sum(lines.values()) < 900
 
 

@@ -47,6 +47,7 @@ def tensors(value: float) -> dict[str, Array]:
     return {"bias": np.full(3, value, np.float16), "weight": np.full(4, value, np.float32)}
 
 
+NO_METRICS: Mapping[str, float] = {}
 SEALED = PLAN.model_copy(update={"seal": "age"})
 
 
@@ -91,8 +92,10 @@ class World:
         history = self.contract.history()
         return Place.of(history.genesis, history.rounds[history.latest_round].opened)
 
-    def update(self, member: int, values: Mapping[str, Array], examples: int = 10) -> bytes:
-        return encode(update_header(self.place(), member, examples), SCHEMA, values)
+    def update(
+        self, member: int, values: Mapping[str, Array], examples: int = 10, metrics: Mapping[str, float] = NO_METRICS
+    ) -> bytes:
+        return encode(update_header(self.place(), member, examples, metrics=metrics), SCHEMA, values)
 
     def seal(self, member: int, blob: bytes) -> Sealed:
         """An update as its member would seal it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ledger.audit.closed import RoundAudit
 from ledger.audit.replay import Mention, Progress, Replay
 from ledger.audit.report import Finding, Scope, incomplete, noted, violated
-from ledger.audit.rounds import RoundAudit
 from ledger.cid import Cid
 from ledger.errors import BlobMismatchedError, BlobMissingError
 

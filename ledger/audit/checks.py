@@ -26,15 +26,16 @@ import ledger.facts as facts
 from ledger.arithmetic import self_test
 from ledger.audit.authors import OPERATORS
 from ledger.audit.blobs import check_blobs
+from ledger.audit.closed import RoundAudit
 from ledger.audit.evidence import Evidence
 from ledger.audit.opening import granted
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
 from ledger.audit.overview import MAX_REPORT_BYTES
 from ledger.audit.places import party, unread
 from ledger.audit.privacy import check_budgets
-from ledger.audit.replay import Progress, Replay
+from ledger.audit.replay import Mention, Progress, Replay
 from ledger.audit.report import Check, Finding, Ground, Meaning, Report, Scope, incomplete, noted, violated
-from ledger.audit.rounds import Access, RoundAudit, audit_round
+from ledger.audit.rounds import Access, audit_round
 from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
 from ledger.cid import Cid
 from ledger.documents import parse
@@ -103,8 +104,8 @@ MEANINGS = (
         "settlement",
         "settling every round again gives the recorded model, byte for byte",
         "nobody's: it is computed again",
-        "that a site trained honestly, on honest data, on as many examples as it says; rounds that no key of yours "
-        "opens",
+        "that a site trained honestly, on honest data, on as many examples as it says, and that a model fared there as "
+        "it says; rounds that no key of yours opens",
     ),
     Meaning(
         9,
@@ -169,6 +170,10 @@ def audit(
     grants, unreadable = granted(history, evidence.store, identities)
     access = Access(identities, grants, asked.only_public)
     audits = _audit_rounds(replayed, chosen, charters, access, progress)
+    for number, one in audits.items():
+        if one.manifest is not None and one.manifest.state is not None:
+            state = Mention("state", f"server's state after round {number}", number, entry=replayed.ended_at[number])
+            replayed.mention(Cid.parse(one.manifest.state), state)
     if closed := sum(one.closed for one in audits.values()):
         scope = _left_closed(scope, closed, len(chosen))
     budgets, spent = check_budgets(replayed, audits)

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 import ledger.facts as facts
+from ledger.audit.closed import RoundAudit
 from ledger.audit.evidence import Evidence
 from ledger.audit.places import references
-from ledger.audit.rounds import RoundAudit
+from ledger.cid import Cid
 from ledger.entries import Entry
 from ledger.errors import FedledgerError
 from ledger.facts import Role
+from ledger.figures import figures
 from ledger.history import History, Round, Status
 from ledger.privacy import Spending, spent_document
 from ledger.storage import Blobs
@@ -107,7 +109,9 @@ class Overview:
             "ended_at": self._times[number].get("ended"),
             "released_at": self._times[number].get("released"),
             "aggregator": ended.aggregator if ended else known.opened.aggregator,
+            "base_round": known.opened.base_round,
             "model": str(ended.model) if isinstance(ended, facts.RoundSettled) else None,
+            "state": str(state) if (state := _state(audit)) else None,
             "counted": ended.counted if isinstance(ended, facts.RoundSettled) else None,
             "eligible": self._eligible[number],
             "updates": updates,
@@ -116,9 +120,10 @@ class Overview:
                 for member, one in sorted(known.attestations.items())
             ],
             "quality": _quality(known, evidence.store) if audit.plan and audit.plan.public_quality else None,
+            "scores": _scores(audit),
             "privacy": _privacy(known, audit, spent),
             "gas": sum(gas) if len(gas) == len(used) else None,
-            "bytes": _bytes(known, evidence.store),
+            "bytes": _bytes(known, _state(audit), evidence.store),
         }
 
 
@@ -142,6 +147,22 @@ def _quality(known: Round, store: Blobs) -> dict[str, float] | None:
     return None
 
 
+def _state(audit: RoundAudit) -> Cid | None:
+    """The blob of what the server remembers, as far as the manifest could be read."""
+    return Cid.parse(audit.manifest.state) if audit.manifest and audit.manifest.state else None
+
+
+def _scores(audit: RoundAudit) -> dict[str, Any] | None:
+    """How the updates compare, and, from what their sites say, how the round's base fared."""
+    if audit.scores is None or audit.manifest is None:
+        return None
+    return {
+        "sealed": audit.manifest.scores is None,
+        "sites": {str(member): score.model_dump(mode="json") for member, score in sorted(audit.scores.items())},
+        "figures": {metric: figure.document() for metric, figure in figures(audit.scores).items()},
+    }
+
+
 def _privacy(known: Round, audit: RoundAudit, spent: Spending | None) -> dict[str, Any] | None:
     """What a private plan says, and what each site has spent by it; None where the plan is not private, or not read."""
     if audit.plan is None or audit.plan.privacy is None:
@@ -153,11 +174,13 @@ def _privacy(known: Round, audit: RoundAudit, spent: Spending | None) -> dict[st
     }
 
 
-def _bytes(known: Round, store: Blobs) -> int | None:
-    """The bytes of all blobs that the round's entries name; None where one is not there."""
+def _bytes(known: Round, state: Cid | None, store: Blobs) -> int | None:
+    """The bytes of all blobs that the round's entries name, and its manifest; None where one is not there."""
     recorded: Iterable[facts.Fact] = [*known.updates.values(), *known.attestations.values()]
     named = [known.opened.plan, *(cid for fact in recorded for cid, _ in references(fact))]
     if known.ended is not None:
         named += [cid for cid, _ in references(known.ended)]
+    if state is not None:
+        named.append(state)
     sizes = [store.size(cid) for cid in dict.fromkeys(named)]
     return None if None in sizes else sum(size or 0 for size in sizes)

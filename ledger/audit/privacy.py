@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ledger.audit.closed import RoundAudit
 from ledger.audit.places import party
 from ledger.audit.replay import Replay
 from ledger.audit.report import Finding, incomplete, violated
-from ledger.audit.rounds import RoundAudit
 from ledger.errors import UsageError
 from ledger.history import Round
 from ledger.plan import MAX_PLAN_BYTES, Plan

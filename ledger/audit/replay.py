@@ -74,7 +74,7 @@ class Replay:
         self.history, self.overview = History(genesis), Overview()
         self.authors = Authors(genesis.ledger, genesis.chain_id, evidence.sent, self.contracts)
         self.charters = {1: genesis.charter}
-        self._mention(genesis.charter, Mention("charter", "charter, version 1"))
+        self.mention(genesis.charter, Mention("charter", "charter, version 1"))
         for done, (entry, _) in enumerate(evidence.entries):
             if done % 256 == 0:
                 self.progress("replaying entries", done, len(evidence.entries))
@@ -95,7 +95,7 @@ class Replay:
         """
         found = None
         for mention in self.blobs[cid].values():
-            if found is not None and mention.role in ("report", "grant"):
+            if found is not None and mention.role in ("report", "grant", "state"):
                 continue
             if mention.role not in ("update", "key blob") or mention.round is None or mention.member is None:
                 return None
@@ -148,7 +148,8 @@ class Replay:
             if isinstance(fact, facts.UpdateRecorded | facts.AttestationRecorded | facts.GrantRecorded):
                 whose = party(history, fact.member)
                 about += f" by {whose}"
-            self._mention(cid, Mention(role, about, number, whose, entry.index, entry.block))
+            self.mention(cid, Mention(role, about, number, whose, entry.index, entry.block))
 
-    def _mention(self, cid: Cid, mention: Mention) -> None:
+    def mention(self, cid: Cid, mention: Mention) -> None:
+        """Note a place that names a blob."""
         self.blobs.setdefault(cid, {}).setdefault(mention.about, mention)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from ledger.audit.models import is_model
+from ledger.audit.closed import ClosedRound, RoundAudit, passed, said_of
 from ledger.audit.opening import NotNamedError, Opening, dispute, opening
 from ledger.audit.places import Erasure, party, unread
-from ledger.audit.report import Finding, incomplete, noted, violated
+from ledger.audit.report import incomplete, noted, violated
 from ledger.charter import Limits
-from ledger.cid import RAW, Cid, cid_of
+from ledger.cid import Cid, cid_of
 from ledger.errors import (
     BlobMismatchedError,
     BlobMissingError,
@@ -22,13 +20,13 @@ from ledger.errors import (
 )
 from ledger.facts import Address, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.history import History, Round
-from ledger.manifest import Manifest, Reason, Row, max_manifest_bytes
-from ledger.plan import MAX_PLAN_BYTES, Plan
+from ledger.manifest import Manifest, Reason
+from ledger.plan import Plan
 from ledger.sealing import Identity, Masked, largest_sealed
 from ledger.settlement import Settlement, settle
 from ledger.states import state_before
 from ledger.storage import Blobs
-from ledger.updates import Place, blob_size, decode_model
+from ledger.updates import Place
 
 
 @dataclass(frozen=True)
@@ -47,36 +45,6 @@ class Access:
     grants: Mapping[int, Sequence[Masked]] = field(default_factory=dict)
     only_public: bool = False
     attesting: bool = False
-
-
-@dataclass
-class RoundAudit:
-    """What came out of one round.
-
-    Attributes:
-        limits: Findings on the plan and the charter's limits (check 5).
-        documents: Findings on plan, base model and manifest (check 7).
-        settlement: Findings on settling it again (check 8).
-        plan: Its plan, None where it cannot be read.
-        manifest: Its manifest, None likewise.
-        claimed: Ids of the members whose update the manifest claims was unavailable.
-        closed: Whether its updates stay sealed, and it was not settled again for that.
-        hashed: Blobs that were hashed and are what their CIDs say.
-    """
-
-    limits: list[Finding] = field(default_factory=list)
-    documents: list[Finding] = field(default_factory=list)
-    settlement: list[Finding] = field(default_factory=list)
-    plan: Plan | None = None
-    manifest: Manifest | None = None
-    claimed: frozenset[int] = frozenset()
-    closed: bool = False
-    hashed: set[Cid] = field(default_factory=set)
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All of them."""
-        return self.limits + self.documents + self.settlement
 
 
 def audit_round(
@@ -101,150 +69,34 @@ def audit_round(
         threads: On how many it is settled again.
         access: What opens sealed updates.
     """
-    return _RoundCheck(
-        history, known, store, limits, erasures or {}, carriers or {}, threads, access or Access(), RoundAudit()
+    return _Round(
+        history, known, store, limits, carriers or {}, threads, RoundAudit(), erasures or {}, access or Access()
     ).run()
 
 
 @dataclass(frozen=True)
-class _RoundCheck:
-    history: History
-    known: Round
-    store: Blobs
-    limits: Limits | None
+class _Round(ClosedRound):
+    """The checks that settle it again, beside those that need no key."""
+
     erasures: Mapping[tuple[int, bytes], Erasure]
-    carriers: Mapping[int, Address | None]
-    threads: int
     access: Access
-    audit: RoundAudit
 
     def run(self) -> RoundAudit:
-        plan = self._read_plan()
-        if plan is not None:
-            self._check_plan(plan)
-            self._check_base(plan)
-        ended = self.known.ended
-        if ended is not None and ended.manifest is not None:
-            self._read_manifest(ended, ended.manifest)
-            manifest = self.audit.manifest
-            if plan is None or manifest is None:
-                lacks = "plan" if plan is None else "manifest"
-                self.audit.settlement.append(
-                    incomplete(f"without its {lacks} it cannot be settled again", **self._at())
-                )
-            else:
-                self._check_rows(ended, manifest)
-                sealed = plan.seal != "none"
-                opened = self._open(ended, plan, manifest) if sealed else Opening()
-                if opened is None:
-                    self._check_closed(ended, plan, manifest)
-                else:
-                    self._settle_again(ended, plan, manifest, opened)
+        self.check_documents()
+        plan, manifest, ended = self.audit.plan, self.audit.manifest, self.known.ended
+        if ended is None or ended.manifest is None:
+            return self.audit
+        if plan is None or manifest is None:
+            lacks = "plan" if plan is None else "manifest"
+            self.audit.settlement.append(incomplete(f"without its {lacks} it cannot be settled again", **self._at()))
+            return self.audit
+        opened = self._open(ended, plan, manifest) if plan.seal != "none" else Opening()
+        if opened is not None:
+            self._settle_again(ended, plan, manifest, opened)
+        else:
+            self.check_closed(ended, plan, manifest)
+            self._say_closed()
         return self.audit
-
-    def _at(self, **more: Any) -> dict[str, Any]:
-        return {"round": self.known.number, **more}
-
-    def _by(self, member: int) -> str:
-        return str(party(self.history, member))
-
-    # ------------------------------------------------------------------ plan and base
-
-    def _read_plan(self) -> Plan | None:
-        opened = self.known.opened
-        opener = f"{self._by(opened.aggregator)}, who opened the round with it"
-        blob = self._get(opened.plan, "its plan", MAX_PLAN_BYTES)
-        try:
-            self.audit.plan = None if blob is None else Plan.decode(blob)
-        except InvalidBlobError as error:
-            self.audit.documents.append(violated(f"its plan is {error}", cid=opened.plan, by=opener, **self._at()))
-        return self.audit.plan
-
-    def _check_plan(self, plan: Plan) -> None:
-        opened = self.known.opened
-        where = self._at(cid=opened.plan, by=self._by(opened.aggregator))
-        for name, planned, recorded in (
-            ("quorum", plan.quorum, opened.quorum),
-            ("approvals", plan.approvals, opened.approvals),
-            ("rejections", plan.rejections, opened.rejections),
-            ("participants_attest", plan.participants_attest, opened.participants_attest),
-            ("grace", plan.grace, opened.grace),
-            ("deadline", self.known.opened_at + plan.window, opened.deadline),
-        ):
-            if planned != recorded:
-                expected, found = f"{name} {planned}, as its plan says", f"{name} {recorded}"
-                self.audit.documents.append(
-                    violated("it was opened otherwise than planned", expected=expected, found=found, **where)
-                )
-        for exceeded in self.limits.exceeded(plan) if self.limits else []:
-            text = "its plan is outside of the charter's limits"
-            self.audit.limits.append(violated(text, found=exceeded, **where))
-
-    def _check_base(self, plan: Plan) -> None:
-        opened = self.known.opened
-        opener = f"{self._by(opened.aggregator)}, who opened the round on it"
-        self._check_form(opened.base, "its base model", plan, opener)
-
-    def _check_form(self, model: Cid, what: str, plan: Plan, by: str) -> None:
-        """Whether a model is one as the plan says."""
-        if is_model(self.store, model, plan, self.threads):
-            self.audit.hashed.add(model)
-            return
-        blob = self._get(model, what, blob_size(plan.tensors))
-        try:
-            if blob is not None:
-                decode_model(blob, plan)
-        except InvalidBlobError as error:
-            text = f"{what} does not fit its plan: {error}"
-            self.audit.documents.append(violated(text, cid=model, by=by, **self._at()))
-
-    def _get(self, cid: Cid, what: str, limit: int) -> bytes | None:
-        """A blob, or a finding why it cannot be read: that it is missing or altered is for check 6 to say."""
-        try:
-            blob = self.store.get(cid, limit)
-        except FedledgerError as error:
-            finding = incomplete if isinstance(error, UnavailableError | BlobMismatchedError) else violated
-            self.audit.documents.append(finding(f"{what} cannot be read: {unread(error)}", cid=cid, **self._at()))
-            return None
-        self.audit.hashed.add(cid)
-        return blob
-
-    # ----------------------------------------------------------------------- manifest
-
-    def _read_manifest(self, ended: RoundSettled | RoundAborted, cid: Cid) -> None:
-        blob = self._get(cid, "its manifest", max_manifest_bytes(len(self.known.updates), len(self.known.readers)))
-        if blob is None:
-            return
-        try:
-            manifest = Manifest.decode(blob)
-        except InvalidBlobError as error:
-            publisher = f"{self._by(ended.aggregator)}, who published it"
-            self.audit.documents.append(violated(f"its manifest is {error}", cid=cid, by=publisher, **self._at()))
-            return
-        self.audit.manifest = manifest
-        self.audit.claimed = frozenset(row.member for row in manifest.updates if row.excluded is Reason.UNAVAILABLE)
-
-    def _check_rows(self, ended: RoundSettled | RoundAborted, manifest: Manifest) -> None:
-        """Every recorded update stands in the manifest exactly once, and nothing else does."""
-        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
-        rows = Counter((row.member, row.update) for row in manifest.updates)
-        recorded = {(update.member, str(update.update)): update for update in self.known.updates.values()}
-        for (member, named), update in sorted(recorded.items()):
-            if (times := rows[member, named]) != 1:
-                said = "left out of" if times == 0 else f"{times} times in"
-                where = self._at(member=party(self.history, member), cid=update.update, by=aggregator)
-                expected, found = "every recorded update exactly once", f"this one {said} it"
-                report(violated(f"the manifest {ended.manifest}", expected=expected, found=found, **where))
-        for member, named in sorted(set(rows) - recorded.keys()):
-            where = self._at(member=party(self.history, member), by=f"{aggregator}, or the node that shows the entries")
-            text = f"the manifest {ended.manifest} has an update that no entry shows: it is invented, or withheld"
-            report(violated(text, expected="recorded updates only", found=named, **where))
-        if isinstance(ended, RoundSettled) and manifest.counted != ended.counted:
-            expected, found = f"{manifest.counted} counted, as the manifest says", f"{ended.counted}"
-            where = self._at(cid=ended.manifest, by=aggregator)
-            report(violated("it was settled with another number", expected=expected, found=found, **where))
-
-    # ------------------------------------------------------------------------- sealed
 
     def _open(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> Opening | None:
         """The keys of the sealed updates; None where there are none for this auditor."""
@@ -271,55 +123,8 @@ class _RoundCheck:
             self.audit.documents.append(violated(text, by=self._by(ended.aggregator), **where))
             return None
 
-    def _check_closed(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
-        """What can be checked of updates that stay sealed: their weights, the counts, and the model's form."""
+    def _say_closed(self) -> None:
         self.audit.closed = True
-        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
-        place = {"settlement": plan.settlement, **Place.of(self.history.genesis, self.known.opened).document()}
-        if other := [key for key, value in place.items() if getattr(manifest, key) != value]:
-            where = self._at(cid=ended.manifest, by=aggregator)
-            report(violated(f"its manifest is of another round or ledger, by its {', '.join(other)}", **where))
-        for row in manifest.updates:
-            update = self.known.updates.get(row.member)
-            if update is None or str(update.update) != row.update:
-                continue  # said already
-            where = self._at(member=party(self.history, row.member), cid=update.update, by=aggregator)
-            if row.excluded is Reason.UNAVAILABLE:
-                self._claimed_unavailable(ended, update)
-                continue
-            weight = plan.weighting.of(update.member, update.weight)
-            size = self.store.size(update.update) or 0
-            if update.key_blob is None:
-                expected = f"excluded as {Reason.UNOPENABLE} (posted without a key blob)"
-            elif (
-                row.excluded is not Reason.UNOPENABLE  # whoever has no key does not look at the size
-                and size > largest_sealed(plan.max_update_bytes)
-                and self._is_here(update.update)  # and not something else, which check 6 says
-            ):
-                expected = f"excluded as {Reason.OVERSIZED}"
-            elif row.excluded is None:
-                expected = f"counted with weight {weight}"
-            elif row.excluded is Reason.FILTERED and plan.filter is None:
-                expected = "anything but filtered: its plan has no filter"
-            else:
-                report(noted(f"excluded as {row.excluded}, claimed by {aggregator}; it is sealed", **where))
-                continue
-            if _said(row) != expected.partition(" (")[0]:
-                text = "the manifest says something else of it than its entry and the plan"
-                report(violated(text, expected=expected, found=_said(row), **where))
-        counted, kept = sum(map(_passed, manifest.updates)), sum(row.excluded is None for row in manifest.updates)
-        if plan.filter is not None and kept != (plan.filter.kept(counted) if counted >= plan.quorum else counted):
-            where = self._at(cid=ended.manifest, by=aggregator)
-            expected, found = f"{plan.filter.kept(counted)} of {counted} updates kept by the filter", f"{kept} kept"
-            report(violated("its manifest does not fit its plan", expected=expected, found=found, **where))
-        model = str(ended.model) if isinstance(ended, RoundSettled) else None
-        if (counted, model) != (manifest.counted, manifest.model) or (model is None) != (counted < plan.quorum):
-            where = self._at(cid=ended.manifest, by=aggregator)
-            expected = f"{counted} counted, the quorum being {plan.quorum}, and the model {model}"
-            found = f"{manifest.counted} counted, and the model {manifest.model}"
-            report(violated("its manifest does not fit its entry", expected=expected, found=found, **where))
-        if isinstance(ended, RoundSettled):
-            self._check_form(ended.model, "its model", plan, aggregator)
         can = "its entries, its manifest's weights and counts, and the model's form are checked"
         if self.access.only_public:
             self.audit.settlement.append(noted(f"sealed, and left closed as asked for: {can}", **self._at()))
@@ -327,8 +132,6 @@ class _RoundCheck:
         lacks = "ask an auditor or the aggregator for a grant" if self.access.identities else "give --identity"
         text = f"sealed: without a key that opens its updates it is not settled again ({lacks}); {can}"
         self.audit.settlement.append(incomplete(text, **self._at()))
-
-    # --------------------------------------------------------------------- settlement
 
     def _settle_again(
         self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest, opened: Opening
@@ -360,6 +163,8 @@ class _RoundCheck:
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
             return
         self.audit.hashed |= again.hashed
+        if self.audit.scores is None:
+            self.audit.scores = (opened.scores if opened.scores is not None else again.scores) or None
         absent |= self._not_granted(manifest, again, absent) if opened.granted else {}
         self._compare_rows(ended, plan, manifest, again, absent, opened)
         if absent:
@@ -415,11 +220,11 @@ class _RoundCheck:
             tells = row.member in again.details and not (self.access.attesting and manifest.annex)
             detail = f" ({again.details[row.member]})" if tells else ""
             said = shown.get(row.member)
-            if absent and plan.filter is not None and said is not None and _passed(said) and _passed(row):
+            if absent and plan.filter is not None and said is not None and passed(said) and passed(row):
                 continue  # what the filter would have done with all of them is not known
             if said is not None and said.update == row.update and said != row:
                 text = "the manifest says something else of it than settling again"
-                expected, found = f"{_said(row)}{detail}", _said(said)
+                expected, found = f"{said_of(row)}{detail}", said_of(said)
                 report(violated(text, expected=expected, found=found, by=aggregator, **where))
             elif row.excluded is Reason.UNAVAILABLE:
                 self._claimed_unavailable(ended, update)
@@ -427,17 +232,6 @@ class _RoundCheck:
                 self._claimed_unopenable(ended, plan, update, opened.keys.get(row.member))
             elif row.excluded is not None and said == row:
                 report(noted(f"excluded as {row.excluded}, which is true{detail}", **where))
-
-    def _claimed_unavailable(self, ended: RoundSettled | RoundAborted, update: UpdateRecorded) -> None:
-        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
-        where = self._at(member=party(self.history, update.member), cid=update.update)
-        if self._carried_by(ended.aggregator, update.member):
-            text = "claimed unavailable by the aggregator, who had it: it carried this very update to the chain"
-            report(violated(text, by=aggregator, **where))
-        else:
-            blobs = [update.update, *([Cid(update.key_blob, RAW)] if update.key_blob else [])]
-            here = "its bytes are in this store now" if all(map(self._is_here, blobs)) else "not verifiable here"
-            report(noted(f"excluded as unavailable, claimed by {aggregator}; {here}", **where))
 
     def _claimed_unopenable(
         self, ended: RoundSettled | RoundAborted, plan: Plan, update: UpdateRecorded, key: str | None
@@ -473,19 +267,6 @@ class _RoundCheck:
             and shown.get(row.member, Reason.UNOPENABLE) is not Reason.UNOPENABLE
         }
 
-    def _carried_by(self, aggregator: int, member: int) -> bool:
-        """Whether an account of the aggregator's sent an update to the chain, itself or by a contract of its own."""
-        accounts = [self.known.updates[member].sender, self.carriers.get(member)]
-        members = [self.history.member_by_account(account) for account in accounts if account]
-        return any(one is not None and one.id == aggregator for one in members)
-
-    def _is_here(self, cid: Cid) -> bool:
-        try:
-            self.store.verify(cid)
-        except (BlobMissingError, BlobMismatchedError):
-            return False
-        return True
-
     def _compare_models(
         self, ended: RoundSettled | RoundAborted, manifest: Manifest, again: Settlement, opened: Opening
     ) -> None:
@@ -509,24 +290,3 @@ class _RoundCheck:
             where = self._at(cid=ended.manifest, by=aggregator)
             text = "its annex scores the updates otherwise than settling again does"
             self.audit.documents.append(violated(text, **where))
-        if meant.state is not None:
-            self._check_state(Cid.parse(meant.state))
-
-    def _check_state(self, state: Cid) -> None:
-        """What the server remembers is what settling again gives, by its CID; it has to be there for the next round."""
-        try:
-            self.store.verify(state)
-            self.audit.hashed.add(state)
-        except (BlobMissingError, BlobMismatchedError) as error:
-            missing = isinstance(error, BlobMissingError)
-            text = "what the server remembers of it, its state, is " + ("missing" if missing else "mismatched")
-            self.audit.documents.append((incomplete if missing else violated)(text, cid=state, **self._at()))
-
-
-def _passed(row: Row) -> bool:
-    """Whether an update is as it must be, whatever a filter does with it."""
-    return row.excluded in (None, Reason.FILTERED)
-
-
-def _said(row: Row) -> str:
-    return f"excluded as {row.excluded}" if row.excluded is not None else f"counted with weight {row.weight}"

@@ -13,6 +13,7 @@ import click
 
 from ledger.cli.options import ADDRESS, FILE, PATH, PLAIN_HTTP, STATE, STORE, setting
 from ledger.cli.output import plain
+from ledger.cli.scores import figure_lines
 from ledger.cli.sources import BLOCK_HASH, HEAD, known_elsewhere, read_source
 
 if TYPE_CHECKING:
@@ -156,9 +157,21 @@ def show(report: Report) -> None:
         for finding in check.findings:
             mark, colour = _STYLES[finding.verdict]
             click.echo("    " + (click.style(finding.sentence, fg=colour) if mark != "✓" else finding.sentence))
+    _show_figures(report)
     for ground in report.rests_on:
         click.echo(plain(f"The head rests on {ground.text}"))
     click.echo(click.style(report.sentence(), fg=_STYLES[report.verdict][1], bold=True))
+
+
+def _show_figures(report: Report) -> None:
+    """How the newest model fared of which that is known; it is no check."""
+    scored = [one for one in report.timeline if one["scores"] and one["scores"]["figures"]]
+    if scored:
+        told = {**scored[-1], "metrics": scored[-1]["scores"]["figures"], "why": None}
+        (_, about), *lines = figure_lines(told, {one["id"]: one["name"] for one in report.members})
+        click.echo(f"Figures {about}")
+        for metric, figure in lines:
+            click.echo(plain(f"    {metric.strip()}: {figure}"))
 
 
 @contextmanager

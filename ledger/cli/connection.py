@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ledger.storage import Store
 
 IDENTITIES = "age.key"
+AT_ONCE = 2.0
+"""Seconds that a store has for what is no reason to wait."""
 
 
 @dataclass
@@ -135,6 +137,11 @@ class Connection:
         return open_store(self.store, self.plain_http)
 
     @cached_property
+    def blobs_at_once(self) -> Store:
+        """The store, for what is told only if it can be had at once."""
+        return open_store(self.store, self.plain_http, AT_ONCE)
+
+    @cached_property
     def account(self) -> LocalAccount:
         """The account that signs, from its keystore.
 
@@ -180,6 +187,27 @@ class Connection:
         """The member's own age identities; none where it has no file of them."""
         return self.identities if os.path.lexists(self.identity_file) else []
 
+    @cached_property
+    def openers(self) -> tuple[list[pyrage.x25519.Identity], str]:
+        """The member's own age identities, if they open without asking anybody; else none, and why."""
+        from ledger.cli.identities import open_identities
+        from ledger.cli.keystore import given_password
+        from ledger.errors import UsageError
+
+        file = self.identity_file
+        if not os.path.lexists(file):
+            return [], f"there is no {file}"
+
+        def password() -> str:
+            if (given := given_password(file, self.password_file)) is None:
+                raise UsageError(f"no password for {file}: give --password-file, or set FEDLEDGER_PASSWORD")
+            return given
+
+        try:
+            return open_identities(file, password), f"no identity in {file} opens them"
+        except UsageError as error:
+            return [], str(error)
+
     def confirm(self, question: str) -> None:
         """Ask before what cannot be undone; ``--yes`` has answered already.
 
@@ -205,11 +233,12 @@ def _warn_of_displaced(view: View) -> View:
     return view
 
 
-def open_store(where: str, plain_http: bool) -> Store:
+def open_store(where: str, plain_http: bool, patience: float | None = None) -> Store:
     """The store at `where`, a folder or an IPFS node; its token, if it wants one, is in the environment."""
     from ledger.storage import location
 
-    return location.open_store(where, token=os.environ.get("FEDLEDGER_STORE_TOKEN"), plain_http=plain_http)
+    token = os.environ.get("FEDLEDGER_STORE_TOKEN")
+    return location.open_store(where, token=token, plain_http=plain_http, patience=patience)
 
 
 def state_folder(state: Path) -> Path:
@@ -227,13 +256,20 @@ def state_folder(state: Path) -> Path:
 
 
 def connected(
-    *, writes: bool = False, store: bool = False, ledger: bool = True, node: bool = True, required: bool = True
+    *,
+    writes: bool = False,
+    store: bool = False,
+    opens: bool = False,
+    ledger: bool = True,
+    node: bool = True,
+    required: bool = True,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options it needs, and what they say as its first argument, a `Connection`.
 
     Args:
         writes: It signs and records.
         store: It reads or keeps blobs.
+        opens: It opens what is sealed to its member, where it can, and does not sign.
         ledger: There is a ledger already.
         node: It asks the chain's node.
         required: Node and ledger must be said; else they are empty where nothing says them.
@@ -245,6 +281,7 @@ def connected(
         *[STATE] * (ledger or writes),
         *[setting("finality")] * (ledger and node),
         *[STORE, PLAIN_HTTP] * store,
+        *[setting("password_file", help="A file with the password of age.key, which opens what is sealed.")] * opens,
         *[setting("keystore", required=True), setting("password_file"), setting("max_fee"), YES] * writes,
         JSON,
     ]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ledger.cli.connection import Connection, connected
-from ledger.cli.output import document, facts, table
+from ledger.cli.output import document, facts, plain, table
+from ledger.cli.scores import manifest_at_once, model_of, readable_scores
 
 if TYPE_CHECKING:
     from ledger.history import History, Round
@@ -44,9 +45,11 @@ def list_(connection: Connection) -> None:
 
 @click.command()
 @click.argument("number", metavar="[N]", type=click.IntRange(1, (1 << 32) - 1), required=False)
-@connected()
+@connected(store=True, opens=True)
 def show(connection: Connection, number: int | None) -> None:
     """Show round N, or the newest: plan, deadline, who reads its updates, model, attestations, grants, erasures.
+
+    And what its manifest did with each update, with its scores, where this member can read them.
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
     """
@@ -54,7 +57,7 @@ def show(connection: Connection, number: int | None) -> None:
 
     history = connection.history()
     known = known_round(history, number or history.latest_round)
-    told = _described(history, known)
+    told = _described(history, known) | _settled(connection, history, known)
     if connection.as_json:
         document(told)
         return
@@ -71,6 +74,7 @@ def show(connection: Connection, number: int | None) -> None:
             ("readers", ", ".join(_name(history, member) for member in told["readers"])),
             ("model", told["model"]),
             ("manifest", told["manifest"]),
+            ("state", told["state"]),
             ("aborted for", told["reason"]),
         ]
     )
@@ -84,6 +88,11 @@ def show(connection: Connection, number: int | None) -> None:
                 for member, one in updates
             ],
         )
+    if told["outcomes"]:
+        click.echo()
+        _show_outcomes(history, known, told["outcomes"])
+    if told["unread"]:
+        click.echo(plain(f"\nnot shown: {told['unread']}"))
     if known.attestations:
         click.echo()
         said = [
@@ -96,6 +105,42 @@ def show(connection: Connection, number: int | None) -> None:
     for erased in known.erasures:
         blob = f"0x{erased.digest.hex()}"
         click.echo(f"\nto be erased, {erased.reason.name.lower()}: {blob}, of {_name(history, erased.member)}")
+
+
+def _settled(connection: Connection, history: History, known: Round) -> dict[str, Any]:
+    """What the manifest did with each update, and its scores; of what cannot be read, why."""
+    manifest, unread = manifest_at_once(connection, known)
+    if manifest is None:
+        return {"state": None, "outcomes": None, "unread": unread}
+    scores, unread = readable_scores(connection, history, known, manifest)
+    outcomes = [
+        {
+            "member": row.member,
+            "weight": row.weight,
+            "excluded": row.excluded,
+            "score": scores[row.member].model_dump(mode="json") if row.member in scores else None,
+        }
+        for row in manifest.updates
+    ]
+    return {"state": manifest.state, "outcomes": outcomes, "unread": unread and f"scores: {unread}"}
+
+
+def _show_outcomes(history: History, known: Round, outcomes: list[dict[str, Any]]) -> None:
+    from collections import Counter
+
+    from ledger.figures import foremost
+
+    metrics = foremost(Counter(metric for one in outcomes if one["score"] for metric in one["score"]["metrics"]))
+
+    def row(one: dict[str, Any]) -> list[str]:
+        score = one["score"] or {"norm": None, "distance": None, "metrics": {}}
+        values = [score["norm"], score["distance"], *(score["metrics"].get(metric) for metric in metrics)]
+        shown = ["–" if value is None else f"{value:.4g}" for value in values]
+        return [_name(history, one["member"]), one["excluded"] or f"weight {one['weight']}", *shown]
+
+    table(["update of", "settled as", "norm", "distance", *metrics], map(row, outcomes))
+    if metrics:
+        click.echo(f"{', '.join(metrics)}: of {model_of(known.opened.base_round)}, as the sites say")
 
 
 def known_round(history: History, number: int) -> Round:
@@ -117,7 +162,8 @@ def _votes(known: Round, approve: bool) -> int:
 
 
 def _name(history: History, member: int) -> str:
-    return f"{member} {history.members[member].name}"
+    known = history.members.get(member)
+    return f"{member} {known.name if known else 'never admitted'}"
 
 
 def _described(history: History, known: Round) -> dict[str, Any]:

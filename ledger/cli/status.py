@@ -10,6 +10,7 @@ import click
 from ledger.cli.connection import Connection, connected
 from ledger.cli.following import POLL
 from ledger.cli.output import document, facts, plain
+from ledger.cli.scores import figure_lines, newest_figures
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,22 +20,25 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@connected()
+@connected(store=True, opens=True)
 def status(connection: Connection) -> None:
-    """Show where the ledger stands: head, members, the newest round and what it waits for.
+    """Show where the ledger stands: head, members, the newest round, what it waits for, how a model fared at the sites.
+
+    The last is of the newest model of which this member can read it, as the sites say.
 
     Exit status: 0 done; 1 what the node shows is not the ledger; 2 wrong use; 3 the node cannot be reached.
     """
     view = connection.look()
+    figures = newest_figures(connection, view.history)
     if connection.as_json:
-        document(_described(connection, view))
+        document(_described(connection, view, figures))
     else:
-        facts(_lines(connection, view))
+        facts(_lines(connection, view, figures))
 
 
 @click.command()
 @POLL
-@connected()
+@connected(store=True, opens=True)
 def watch(connection: Connection, poll: float) -> None:
     """Show where the ledger stands, live, until stopped (Ctrl-C). A node that answers no more is waited for.
 
@@ -53,7 +57,7 @@ def watch(connection: Connection, poll: float) -> None:
 
     connection.look()  # what is wrong from the start is said, and not waited for
     live = None if connection.as_json or not sys.stdout.isatty() else Live(auto_refresh=False)
-    last = ""
+    last, figures = "", dict[str, Any]()
     with until_stopped(Log()):
         if live:
             live.start()
@@ -65,32 +69,32 @@ def watch(connection: Connection, poll: float) -> None:
                     if live:
                         live.update(f"{plain(str(error))}", refresh=True)
                 else:
-                    head = view.history.head.hex()
+                    if (head := view.history.head.hex()) != last:
+                        last, figures = head, newest_figures(connection, view.history)
+                        if not live:
+                            _print(connection, view, figures)
                     if live:
-                        live.update(_table(connection, view), refresh=True)
-                    elif head != last:
-                        _print(connection, view)
-                    last = head
+                        live.update(_table(connection, view, figures), refresh=True)
                 time.sleep(poll)
         finally:
             if live:
                 live.stop()
 
 
-def _print(connection: Connection, view: View) -> None:
+def _print(connection: Connection, view: View, figures: dict[str, Any]) -> None:
     if connection.as_json:
         import json
 
-        click.echo(json.dumps(_described(connection, view), ensure_ascii=False))
+        click.echo(json.dumps(_described(connection, view, figures), ensure_ascii=False))
     else:
         click.echo(_sentence(view))
 
 
-def _table(connection: Connection, view: View) -> RenderableType:
+def _table(connection: Connection, view: View, figures: dict[str, Any]) -> RenderableType:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
-    for name, value in _lines(connection, view):
+    for name, value in _lines(connection, view, figures):
         if value is not None:
             table.add_row(name, plain(str(value)))
     return table
@@ -103,7 +107,7 @@ def _sentence(view: View) -> str:
     return f"entry {history.entries}, head 0x{history.head.hex()}: {told}"
 
 
-def _lines(connection: Connection, view: View) -> list[tuple[str, object]]:
+def _lines(connection: Connection, view: View, figures: dict[str, Any]) -> list[tuple[str, object]]:
     from ledger.chain.sentences import moment
 
     history = view.history
@@ -129,7 +133,7 @@ def _lines(connection: Connection, view: View) -> list[tuple[str, object]]:
             ("deadline", moment(newest.opened.deadline, view.time) if newest.ended is None else None),
             ("no update of", missing or None),
         ]
-    return lines
+    return lines + figure_lines(figures, {member.id: member.name for member in history.members.values()})
 
 
 def _counts(rounds: list[Round]) -> str:
@@ -172,7 +176,7 @@ def _missing(view: View, newest: Round) -> str:
     )
 
 
-def _described(connection: Connection, view: View) -> dict[str, Any]:
+def _described(connection: Connection, view: View, figures: dict[str, Any]) -> dict[str, Any]:
     history = view.history
     newest = history.rounds.get(history.latest_round)
     receipts = [one.status for one in connection.memory.receipts()]
@@ -195,4 +199,5 @@ def _described(connection: Connection, view: View) -> dict[str, Any]:
             "deadline": newest.opened.deadline,
             "time": view.time,
         },
+        "figures": figures,
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from ledger.cid import CHUNK, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
@@ -42,15 +42,16 @@ class FolderStore:
             require_at_most(limit, blob.size, cid)
             verify(blob, cid)
 
-    @contextmanager
-    def open(self, cid: Cid) -> Iterator[Blob]:
+    def open(self, cid: Cid) -> OpenFile:
         """See `Blobs.open`."""
+        # Settlement opens thousands of small blobs: looking whether each is there before costs as much again.
         try:
-            file = open_regular(self.path(cid))
+            try:
+                return OpenFile(cid, *_open(f"{self.folder}/{cid}"))
+            except FileNotFoundError:
+                return OpenFile(cid, *_open(f"{self.folder}/{shard(cid)}/{cid}"))
         except OSError as error:
             raise BlobMissingError(cid, str(error.strerror)) from None
-        with file:
-            yield OpenFile(cid, file.fileno(), os.fstat(file.fileno()).st_size)
 
     def get(self, cid: Cid, limit: int | None = None) -> bytes:
         """See `Blobs.get`."""
@@ -150,11 +151,17 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: If it is not there, cannot be read, or is no regular file.
     """
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    return os.fdopen(_open(path)[0], "rb")
+
+
+def _open(path: str | Path) -> tuple[int, int]:
+    """A regular file's descriptor and size; see `open_regular`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return file
+    return descriptor, status.st_size
 
 
 def read_regular(path: Path, most: int) -> bytes:
@@ -176,11 +183,17 @@ def read_regular(path: Path, most: int) -> bytes:
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A blob that is a whole file; see `Blob`."""
+    """A blob that is a whole file, closed when the ``with`` block ends; see `Blob`."""
 
     cid: Cid
     descriptor: int
     size: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.descriptor)
 
     def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
         """See `Blob.leaf`."""

@@ -145,7 +145,7 @@ def played(folder: Path) -> Seen:
     known, place = world.contract.history().rounds[1], world.place()
     headers = {
         member: update_header(
-            place, member, EXAMPLES, Seed.of(str(identity_of(world.participants[member - 1])), known).witness
+            place, member, EXAMPLES, Seed.of(str(identity_of(world.participants[member - 1])), known).witness(b"")
         )
         for member in range(1, 6)
     }

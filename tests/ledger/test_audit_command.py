@@ -532,8 +532,9 @@ FIELDS: dict[str, set[str]] = {
     "party": {"id", "name", "account"},
     "member": {"id", "name", "account", "roles"},
     "round": {
-        "round", "status", "opened_at", "deadline", "ended_at", "released_at", "aggregator", "model", "counted",
-        "eligible", "updates", "attestations", "quality", "privacy", "gas", "bytes",
+        "round", "status", "opened_at", "deadline", "ended_at", "released_at", "aggregator", "base_round",
+        "model", "state", "counted", "eligible", "updates", "attestations", "quality", "scores", "privacy", "gas",
+        "bytes",
     },
     "update": {"member", "outcome", "weight", "reason", "cid", "at", "relayed"},
     "attestation": {"member", "approve", "report"},

@@ -7,7 +7,8 @@ import pytest
 
 from ledger.aggregator import propose
 from ledger.chain.contract import LedgerContract
-from ledger.cid import cid_of
+from ledger.choices import FedAdam
+from ledger.cid import Cid, cid_of
 from ledger.plan import Plan
 from ledger.plan_file import update_bytes
 from ledger.storage.folder import FolderStore
@@ -50,6 +51,28 @@ def test_round_list_and_show_tell_people_where_a_round_stands(cli: Cli) -> None:
     assert "1 site 1" in text
     assert "4 auditor       approves" in text
     assert "there is no round 7: the newest is 1" in cli.refused(2, "nobody", "round", "show", "7")
+
+
+def test_round_show_tells_what_settlement_did_with_each_update_and_its_scores_to_who_can_read_them(cli: Cli) -> None:
+    cli.settled({1: {"auc": 0.75}, 2: {"auc": 0.5}}, clipping=1.0)
+    said = [line.split() for line in cli.run("auditor", "round", "show", yes=False).stdout.splitlines()]
+    assert ["update", "of", "settled", "as", "norm", "distance", "auc"] in said
+    rows = {row[0]: row[3:] for row in said if row[1:2] == ["site"] and "weight" in row}
+    assert {member: (weight, auc) for member, (_, weight, _, _, auc) in rows.items()} == {
+        "1": ("10", "0.75"),
+        "2": ("10", "0.5"),
+    }
+    assert "auc: of the genesis model, as the sites say" in " ".join(map(" ".join, said))
+    shown = cli.run("site 1", "round", "show", yes=False).stdout
+    assert "0.75" not in shown
+    assert "not shown: scores: those of round 1 are sealed to its aggregators and auditors" in shown
+    assert [one["score"] for one in cli.look("round", "show")["outcomes"]] == [None, None]
+
+
+def test_round_show_names_the_blob_of_what_the_server_remembers(cli: Cli) -> None:
+    cli.settled(strategy=FedAdam())
+    state = cli.look("round", "show")["state"]
+    assert FolderStore(Path(cli.store)).get(Cid.parse(state))
 
 
 # --------------------------------------------------------------------------------------- genesis, open

@@ -239,6 +239,48 @@ def test_status_counts_what_is_not_final_yet(cli: Cli) -> None:
     assert document["newest"] == {**document["newest"], "round": 1, "status": "open", "updates": 0, "eligible": 2}
 
 
+def figures(cli: Cli, party: str, **environment: str | None) -> list[str]:
+    """The last lines of a party's status, from the figures on."""
+    said = cli.run(party, "status", yes=False, environment=environment).output
+    return [re.sub("   +", "  ", line) for line in ("figures" + said.partition("figures")[2]).splitlines()]
+
+
+SAID = {1: {"auc": 0.75, "loss": 0.5}, 2: {"auc": 0.5, "loss": 0.25}}
+SHOWN = [
+    "figures  of the genesis model, as the sites say in their updates of round 1",
+    "  auc  mean 0.625 of 2 sites, worst 0.5 at 2 site 2, spread 0.25",
+    "  loss  mean 0.375 of 2 sites, worst 0.5 at 1 site 1, spread 0.25",
+]
+
+
+def test_status_says_how_the_newest_model_fared_at_the_sites_to_who_can_read_it(cli: Cli) -> None:
+    cli.settled(SAID)
+    for party in ("aggregator", "auditor"):
+        assert figures(cli, party) == SHOWN
+    for party in ("site 1", "stranger"):
+        assert "those of round 1 are sealed" in figures(cli, party)[0]
+    assert cli.ok("auditor", "attest", "1")
+    cli.settled({1: {"auc": 1.0}}, public_quality=True)
+    newer = "figures  of the model of round 1, as the sites say in their updates of round 2"
+    assert figures(cli, "stranger")[0] == newer
+    told = cli.look("status")["figures"]
+    assert (told["round"], told["base_round"], list(told["metrics"])) == (2, 1, ["auc"])
+
+
+def test_status_says_in_one_line_why_there_are_no_figures_and_asks_for_nothing(cli: Cli) -> None:
+    assert figures(cli, "auditor") == ["figures"], "there is none, and nothing to say"
+    cli.settled(SAID)
+    (cli.state / "auditor" / "age.key").write_bytes(GOLDEN.read_bytes())  # another's, and encrypted
+    for environment, why in (
+        ({"FEDLEDGER_PASSWORD_FILE": None}, "no password for "),
+        ({"FEDLEDGER_PASSWORD_FILE": None, "FEDLEDGER_PASSWORD": "another"}, "the password does not open "),
+        ({}, "age.key opens them"),
+        ({"FEDLEDGER_STORE": str(cli.path("elsewhere"))}, "the manifest of round 1 cannot be read: "),
+    ):
+        [line] = figures(cli, "auditor", **environment)
+        assert why in line
+
+
 def test_watch_prints_what_changes_and_ends_well_when_it_is_stopped(cli: Cli) -> None:
     variables = {name: value for name, value in cli.variables("nobody").items() if value}
     command = [str(Path(sys.executable).with_name("fedledger")), "watch", "--json", "--poll", "0.1"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,38 +17,22 @@ from ledger.facts import AbortReason, UpdateRecorded
 from ledger.following import Follower
 from ledger.history import Round
 from ledger.logs import Log
-from ledger.plan import Plan
 from ledger.receipts import StateFolder
 from ledger.sealing import open_key, open_update
 from ledger.storage.folder import FolderStore
-from ledger.updates import Array, Place, decode
+from ledger.updates import Place, decode
 from participant.answering import Answering
 from participant.outbox import ANSWER, Outbox
 from participant.seeds import Seed
 from tests.cli import Cli
+from tests.trainers import Adds
 from tests.world import PLAN, World, identity_of, private
-
-
-class Trainer:
-    """Adds one to every tensor of the base model; counts how often."""
-
-    examples = 10
-
-    def __init__(self, fails: Exception | None = None) -> None:
-        self.trained, self.seeds, self._fails = 0, list[int](), fails
-
-    def train(self, base: Mapping[str, Array], plan: Plan, seed: int) -> dict[str, Any]:
-        self.trained += 1
-        self.seeds.append(seed)
-        if self._fails:
-            raise self._fails
-        return {name: array + array.dtype.type(1) for name, array in base.items()}
 
 
 class SiteAtWork:
     """Site 1 of a founded ledger."""
 
-    def __init__(self, cli: Cli, trainer: Trainer, finality: str = "latest", once: bool = False) -> None:
+    def __init__(self, cli: Cli, trainer: Adds, finality: str = "latest", once: bool = False) -> None:
         contract = LedgerContract.attach(cli.anvil.web3, cli.ledger)
         memory = StateFolder.of(cli.state / "site 1", contract.genesis.chain_id, cli.ledger)
         self.stream, self.trainer, self.store = io.StringIO(), trainer, FolderStore(Path(cli.store))
@@ -74,7 +57,7 @@ class SiteAtWork:
 
 @pytest.fixture
 def site(cli: Cli) -> SiteAtWork:
-    return SiteAtWork(cli, Trainer())
+    return SiteAtWork(cli, Adds())
 
 
 def test_a_round_is_trained_for_and_posted_once(cli: Cli, site: SiteAtWork) -> None:
@@ -89,14 +72,14 @@ def test_a_round_is_trained_for_and_posted_once(cli: Cli, site: SiteAtWork) -> N
 
 
 def test_once_is_done_when_the_update_is_final(cli: Cli) -> None:
-    site = SiteAtWork(cli, Trainer(), once=True)
+    site = SiteAtWork(cli, Adds(), once=True)
     assert site.steps() == [False] * 3
     cli.open()
     assert site.steps(2) == [False, True]
 
 
 def test_once_is_done_also_if_the_round_ended_meanwhile(cli: Cli) -> None:
-    site = SiteAtWork(cli, Trainer(), once=True)
+    site = SiteAtWork(cli, Adds(), once=True)
     cli.open()
     site.steps(1)
     cli.ok("site 2", "round", "post", "1", cli.update(2), "--weight", "10")
@@ -105,7 +88,7 @@ def test_once_is_done_also_if_the_round_ended_meanwhile(cli: Cli) -> None:
 
 
 def test_nothing_is_done_for_a_round_whose_opening_is_not_final(cli: Cli) -> None:
-    site = SiteAtWork(cli, Trainer(), finality="3")
+    site = SiteAtWork(cli, Adds(), finality="3")
     cli.open()
     site.steps()
     assert (site.trainer.trained, dict(site.round.updates)) == (0, {})
@@ -124,20 +107,20 @@ def test_what_was_trained_is_posted_by_the_next_process_with_the_same_bytes(cli:
     assert site.round.updates[1].update == kept.update
 
 
-HOPELESS: dict[str, tuple[Callable[[Cli], object], Trainer, str]] = {
+HOPELESS: dict[str, tuple[Callable[[Cli], object], Adds, str]] = {
     "a plan that is none": (
         lambda cli: open_by(cli, b"garbage"),
-        Trainer(),
+        Adds(),
         "no update can be made for this round  round 1  why malformed: not a plan",
     ),
     "a task that fails": (
         lambda cli: cli.open(),
-        Trainer(UsageError("training diverged")),
+        Adds(UsageError("training diverged")),
         "no update can be made for this round  round 1  why training diverged",
     ),
     "a base model of another form": (
         lambda cli: open_by(cli, PLAN.model_copy(update={"tensors": {"weight": PLAN.tensors["weight"]}}).encode()),
-        Trainer(),
+        Adds(),
         "why schema: tensor 'bias' is F16 [3], the plan says absent",
     ),
 }
@@ -165,7 +148,7 @@ def test_a_plan_outside_of_the_charters_limits_is_not_trained_for(cli: Cli) -> N
     for name in ("site 1", "site 2", "aggregator", "auditor"):
         cli.ok(name, "join", "--age-key", cli.look("member", "show", "1")["age_key"])
     open_by(cli, PLAN.encode())
-    site = SiteAtWork(cli, Trainer())
+    site = SiteAtWork(cli, Adds())
     site.steps()
     assert site.trainer.trained == 0
     assert "the plan is outside of the charter's limits: window 600, the charter's min_window is 3600" in site.said
@@ -195,7 +178,7 @@ def test_a_round_that_another_process_answered_is_left_alone(cli: Cli, site: Sit
 def test_a_member_that_may_not_post_says_why_and_waits_for_the_next_round(cli: Cli) -> None:
     cli.ok("governor", "member", "suspend", "1")
     cli.open(quorum=1)
-    site = SiteAtWork(cli, Trainer())
+    site = SiteAtWork(cli, Adds())
     site.steps()
     assert site.trainer.trained == 0
     assert site.said.count("this round takes no update of ours  round 1  why member 1 (site 1) is no participant") == 1
@@ -223,7 +206,9 @@ def test_an_update_is_sealed_to_aggregators_auditors_and_its_own_site(cli: Cli, 
     [blob] = set(found.values())
     assert blob is not None
     seed = Seed.of(str(identity_of(cli.party("site 1"))), site.round)
-    assert decode(blob).header["witness"] == seed.witness
+    header = decode(blob).header
+    assert header["witness"] == seed.witness(Adds.fingerprint)
+    assert header["metrics"] == {"loss": 0.5}
     assert site.trainer.seeds == [seed.number]
 
 
@@ -337,7 +322,7 @@ def test_an_unsealed_update_is_published_also_if_its_round_ended_and_the_next_op
     contract, site = LedgerContract.attach(world.chain.web3, world.contract.address), world.participants[0]
     memory = StateFolder.of(tmp_path / "site 1", contract.genesis.chain_id, contract.address)
     follower, log = Follower(contract, memory, "latest"), Log(stream=io.StringIO())
-    answering = Answering(follower, world.store, site, Trainer(), log, identities=[identity_of(site)])
+    answering = Answering(follower, world.store, site, Adds(), log, identities=[identity_of(site)])
     answering.step()
     update = world.contract.history().rounds[1].updates[1].update
     answering.step()
@@ -351,7 +336,7 @@ def test_an_unsealed_update_is_published_also_if_its_round_ended_and_the_next_op
 
 
 def test_a_plan_whose_delta_gives_an_example_away_is_not_trained_for(cli: Cli) -> None:
-    site = SiteAtWork(cli, Trainer())
+    site = SiteAtWork(cli, Adds())
     site.trainer.examples = 1000
     cli.open(privacy=private(delta=1e-3))
     site.steps()

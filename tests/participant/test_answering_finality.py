@@ -20,19 +20,12 @@ from ledger.logs import Log
 from ledger.plan import Plan, Training
 from ledger.receipts import StateFolder
 from participant.answering import Answering
+from participant.controls import Controls
 from participant.task import Task, hook
 from participant.tensors import Tensors
 from tests.anvil import Anvil
+from tests.trainers import Adds
 from tests.world import CHARTER_2, SEALED, World, identity_of, tensors
-
-
-class Adds:
-    """Trains on ten examples: adds one."""
-
-    examples = 10
-
-    def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
-        return {name: array + 1 for name, array in base.items()}
 
 
 class Fails(Task):
@@ -131,7 +124,7 @@ def test_an_update_that_is_taken_back_with_its_block_is_posted_again_until_it_is
 
 def test_a_log_says_where_a_task_fails_and_not_what_it_quotes_of_records(site: Site) -> None:
     class Failing(Adds):
-        def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
+        def train(self, base: Tensors, plan: Plan, seed: int, *, controls: Controls) -> Tensors:
             with hook(task, "train"):
                 task.train(task.model(), task.load(Path()), plan.training, seed)
             return base

@@ -22,23 +22,12 @@ from ledger.sealing import public_key
 from participant.answering import Answering
 from participant.consent import Consent
 from participant.policy import PolicyFile
-from participant.tensors import Tensors
+from tests.trainers import Adds
 from tests.world import PLAN, SEALED, World, identity_of
 
 TASK = "ab" * 32
 UNSEALED = "allow_unsealed = true\n"
 SLOWER = PLAN.model_copy(update={"training": Training(epochs=1, batch_size=1, learning_rate=0.05)})
-
-
-class Adds:
-    """Adds one; counts how often."""
-
-    examples = 10
-    trained = 0
-
-    def train(self, base: Tensors, plan: Plan, seed: int) -> Tensors:
-        self.trained += 1
-        return {name: array + 1 for name, array in base.items()}
 
 
 class Somebody:

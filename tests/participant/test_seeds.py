@@ -1,4 +1,4 @@
-"""What training draws its randomness from: the site's secret, and nothing that others know."""
+"""What training draws its randomness from: the site's secret, and nothing that others know; its witness."""
 
 from __future__ import annotations
 
@@ -38,8 +38,18 @@ def test_secret_head_and_plan_each_change_it() -> None:
     assert len({one.secret for one in [Seed.of(SECRET, KNOWN), *others]}) == 4
 
 
-@given(st.binary(min_size=32, max_size=32))
-def test_the_witness_commits_to_it_and_does_not_tell_it(secret: bytes) -> None:
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_the_witness_commits_to_it_and_to_the_data_and_tells_neither(secret: bytes, data: bytes) -> None:
     seed = Seed(secret)
-    assert seed.witness == hashlib.sha256(b"fedledger: a witness of training" + secret).hexdigest()
+    assert seed.witness(data) == hashlib.sha256(b"fedledger: a witness of training" + secret + data).hexdigest()
     assert 0 <= seed.number < 1 << 63
+
+
+def test_a_witness_that_was_computed_once() -> None:
+    witness = Seed.of(SECRET, KNOWN).witness(hashlib.sha256(b"the examples").digest())
+    assert witness == "336d301498d4c39f65867a19683dcdaeee631cc1d367005c42ad6d367f1cc731"
+
+
+def test_another_secret_or_other_data_give_another_witness() -> None:
+    one, other = bytes(32), b"\x01" + bytes(31)
+    assert len({Seed(secret).witness(data) for secret in (one, other) for data in (one, other)}) == 4
