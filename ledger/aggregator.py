@@ -116,7 +116,7 @@ def propose(
     place = Place.of(history.genesis, known.opened)
     missing = set(unavailable)
     keys, masked = _opened(known, store, missing, identities) if plan.seal != "none" else ({}, None)
-    state, threads = state_before(history, known, store), os.cpu_count() or 1
+    state, threads = state_before(history, known, store) if plan.state_tensors else None, os.cpu_count() or 1
     while True:
         updates = known.updates.values()
         try:

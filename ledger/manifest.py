@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import FailFast, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, FailFast, Field, SerializerFunctionWrapHandler, model_serializer
 
+from ledger.cid import Cid
 from ledger.documents import Document, MemberId
 
 
@@ -37,6 +38,8 @@ class Reason(StrEnum):
 
 
 CidText = Annotated[str, Field(pattern="^b[a-z2-7]{58}$")]
+Named = Annotated[CidText, AfterValidator(lambda text: str(Cid.parse(text)))]
+"""A CID that no entry has beside it: whoever reads the manifest looks for what it names."""
 
 
 class Row(Document):
@@ -87,7 +90,7 @@ class Manifest(Document):
     updates: Annotated[list[Row], FailFast()]
     counted: int
     model: str | None
-    state: CidText | None = None
+    state: Named | None = None
     scores: dict[MemberId, Score] | None = None
     annex: Annotated[str, Field(pattern="^[A-Za-z0-9+/]+={0,2}$")] | None = None
 

@@ -20,6 +20,7 @@ from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.scores import public_scores
 from ledger.sealing import largest_sealed
 from ledger.storage import Blobs
+from ledger.strategies import max_state_bytes, read_state
 from ledger.updates import Place, blob_size, decode_model
 
 
@@ -138,6 +139,8 @@ class ClosedRound:
             where = self._at(cid=ended.manifest, by=aggregator)
             expected, found = ("a state", "none") if manifest.state is None else ("no state", f"{manifest.state}")
             report(violated("the server's state in it does not fit its plan", expected=expected, found=found, **where))
+        elif manifest.state is not None:
+            self._check_state(Cid.parse(manifest.state), plan, aggregator)
         if manifest.scores is not None and not plan.public_quality:
             where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("its manifest shows everybody the scores that its plan has sealed", **where))
@@ -193,6 +196,13 @@ class ClosedRound:
         except InvalidBlobError as error:
             text = f"{what} does not fit its plan: {error}"
             self.audit.documents.append(violated(text, cid=model, by=by, **self._at()))
+
+    def _check_state(self, state: Cid, plan: Plan, by: str) -> None:
+        """Whether what the server remembers is of the plan's strategy and model."""
+        blob = self._get(state, "the server's state after it", max_state_bytes(plan))
+        if blob is not None and read_state(blob, plan, self.known.number + 1) is None:
+            text = "the server's state after it does not fit its plan"
+            self.audit.documents.append(violated(text, cid=state, by=by, **self._at()))
 
     def _get(self, cid: Cid, what: str, limit: int) -> bytes | None:
         """A blob, or a finding why it cannot be read: that it is missing or altered is for check 6 to say."""

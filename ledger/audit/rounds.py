@@ -149,7 +149,7 @@ class _Round(ClosedRound):
                 False,
                 self.threads,
                 opened.keys,
-                state_before(self.history, self.known, self.store),
+                state_before(self.history, self.known, self.store) if plan.state_tensors else None,
                 self.known.eligible,
             )
 

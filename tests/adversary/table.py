@@ -13,7 +13,10 @@ def corpus() -> Iterator[tuple[str, str, int, str]]:
     """Every fraud of the corpus: who commits it, or on what; its name; the check that catches it; what that says."""
     for fraud in frauds.FRAUDS:
         yield fraud.group, fraud.name, fraud.check, fraud.verdict.value
-    for name, (_, check, _) in test_cheating_aggregator.FRAUDS.items():
+    for name, (_, check, _) in [
+        *test_cheating_aggregator.FRAUDS.items(),
+        *test_cheating_aggregator.REMEMBERING.items(),
+    ]:
         yield "aggregator", name, check, "violated"
     for name, (_, check, _) in test_overspending.FRAUDS.items():
         yield "site", name, check, "violated"

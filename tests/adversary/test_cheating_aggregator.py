@@ -14,13 +14,15 @@ from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.audit.origin import Claims
 from ledger.audit.report import Report, Verdict
-from ledger.cid import cid_of
-from ledger.errors import Refused
-from ledger.facts import RoundSettled
+from ledger.choices import Equally, FedAdam, Krum
+from ledger.cid import Cid, cid_of
+from ledger.errors import BlobMissingError, Refused
+from ledger.facts import ErasureReason, RoundSettled
 from ledger.history import Status
-from ledger.manifest import Manifest, Reason, Row
-from ledger.settlement import Settlement
-from ledger.updates import MODEL_HEADER, encode
+from ledger.manifest import Manifest, Reason, Row, Score
+from ledger.plan import Plan
+from ledger.settlement import Settlement, settle
+from ledger.updates import MODEL_HEADER, decode, encode
 from tests.chains import Chain
 from tests.world import CHARTER_2, PLAN, SCHEMA, World, tensors
 
@@ -220,6 +222,279 @@ FRAUDS: dict[str, tuple[Callable[[World], None], int, list[str]]] = {
 }  # fmt: skip
 
 
+# ------------------------------------------------------- strategies that remember, and rules that filter
+
+ROBUST = PLAN.model_copy(
+    update={
+        "strategy": FedAdam(),
+        "weighting": Equally(),
+        "filter": Krum(attackers=1),
+        "clipping": 2.0,
+        "quorum": 5,
+    }
+)
+FAR = 5
+"""The member whose update the filter leaves out."""
+
+
+def post_all(world: World, plan: Plan = ROBUST) -> None:
+    """Open a round, in which members 1 to 4 are close to each other, and member 5 is far away."""
+    world.aggregator.open(plan)
+    for member in range(1, FAR + 1):
+        values = tensors(50.0 if member == FAR else 1 + member / 8)
+        blob = world.update(member, values, metrics={"auc": member / 8})
+        if plan.seal == "none":
+            world.post(member, blob)
+        else:
+            world.post_sealed(member, world.seal(member, blob))
+
+
+def remembering(folder: Path, plan: Plan = ROBUST) -> World:
+    """Round 1, released, after which the server remembers something; and round 2, which is not settled yet."""
+    world = World(folder, participants=5)
+    post_all(world, plan)
+    world.settle()
+    world.attest()
+    post_all(world, plan)
+    return world
+
+
+def state_after(world: World, number: int = 1) -> bytes:
+    return world.store.get(Cid.parse(manifest_of(world, number).state or ""))
+
+
+def manifest_of(world: World, number: int) -> Manifest:
+    ended = world.contract.history().rounds[number].ended
+    assert ended is not None
+    assert ended.manifest is not None
+    return Manifest.decode(world.store.get(ended.manifest))
+
+
+def kept_though_filtered(honest: Settlement) -> Settlement:
+    return rows(honest, m5=row(honest, FAR, weight=1, excluded=None))
+
+
+def filtered_though_kept(honest: Settlement) -> Settlement:
+    return rows(honest, m1=row(honest, 1, weight=None, excluded=Reason.FILTERED))
+
+
+def another_filtered(honest: Settlement) -> Settlement:
+    return filtered_though_kept(kept_though_filtered(honest))
+
+
+def excluded_though_filtered(honest: Settlement) -> Settlement:
+    return rows(honest, m5=row(honest, FAR, excluded=Reason.MALFORMED))
+
+
+def weighed_though_filtered(honest: Settlement) -> Settlement:
+    return rows(honest, m5=row(honest, FAR, weight=1))
+
+
+def scoring(member: int, **changes: Any) -> Callable[[Settlement], Settlement]:
+    def fraud(honest: Settlement) -> Settlement:
+        scores = honest.manifest.scores or {}
+        score = scores.get(str(member), Score()).model_copy(update=changes)
+        return with_manifest(honest, scores={**scores, str(member): score})
+
+    return fraud
+
+
+def without_scores(honest: Settlement) -> Settlement:
+    return with_manifest(honest, scores=None)
+
+
+def without_one_score(honest: Settlement) -> Settlement:
+    return with_manifest(honest, scores={key: one for key, one in (honest.manifest.scores or {}).items() if key != "5"})
+
+
+def without_state(honest: Settlement) -> Settlement:
+    return replace(with_manifest(honest, state=None), state=None)
+
+
+def with_another_state(honest: Settlement) -> Settlement:
+    decoded = decode(honest.state or b"")
+    tensors_ = {name: array * np.float32(2) for name, array in decoded.tensors.items()}
+    state = encode(decoded.header, decoded.schema, tensors_)
+    return replace(with_manifest(honest, state=str(cid_of(state))), state=state)
+
+
+def with_no_cid_for_a_state(honest: Settlement) -> Settlement:
+    return with_manifest(honest, state="b" + "a" * 58)
+
+
+def with_the_state_before(world: World) -> None:
+    """The state that the round began with, as if it had changed nothing."""
+    before = manifest_of(world, 1).state
+    publishing(lambda honest: with_manifest(honest, state=before))(world)
+
+
+def settled_by(
+    plan: Plan | None = None, state: Callable[[World], bytes | None] | None = None
+) -> Callable[[World], None]:
+    """Settle round 2 by another plan, or from another state than the one after round 1; all documents fit."""
+
+    def play(world: World) -> None:
+        history, before = world.contract.history(), state_after(world)
+        known, other = history.rounds[2], state(world) if state else before
+        settlement = settle(
+            world.place(),
+            plan,
+            known.updates.values(),
+            world.store,
+            (),
+            state=world.store.put(other) if other else None,
+            eligible=known.eligible,
+        )
+        world.aggregator.publish(Proposal(2, world.contract.head(), settlement))
+
+    return play
+
+
+def a_made_up_state(world: World) -> bytes:
+    decoded = decode(state_after(world))
+    return encode(decoded.header, decoded.schema, {name: array * 0 for name, array in decoded.tensors.items()})
+
+
+REMEMBERING: dict[str, tuple[Callable[[World], None], int, list[str]]] = {
+    "keeps an update that the filter leaves out": (
+        publishing(kept_though_filtered), 7, ["member 5 (Site 5", "expected excluded as filtered", "counted with"]),
+    "filters an update that the filter keeps": (
+        publishing(filtered_though_kept), 7, ["member 1 (Site 1", "expected counted", "found excluded as filtered"]),
+    "filters an honest update in the place of an attacker's": (
+        publishing(another_filtered), 7, ["member 1 (Site 1", "expected counted", "found excluded as filtered"]),
+    "excludes for another reason what the filter leaves out": (
+        publishing(excluded_though_filtered), 7, ["member 5 (Site 5", "as filtered", "found excluded as malformed"]),
+    "weighs an update that the filter leaves out": (
+        publishing(weighed_though_filtered), 7, ["member 5 (Site 5", "expected excluded as filtered"]),
+    "lies about how far an update is": (
+        publishing(scoring(FAR, distance=0.5)), 7, ["its manifest is not what settling again gives"]),
+    "lies about how long an update is": (
+        publishing(scoring(1, norm=0.5)), 7, ["its manifest is not what settling again gives"]),
+    "invents figures of a site": (
+        publishing(scoring(1, metrics={"auc": 1.0})), 7, ["its manifest is not what settling again gives"]),
+    "scores an update that nobody posted": (
+        publishing(scoring(9, norm=1.0)), 7, ["its manifest is not what settling again gives"]),
+    "shows no scores": (publishing(without_scores), 7, ["its manifest is not what settling again gives"]),
+    "leaves out one score": (publishing(without_one_score), 7, ["its manifest is not what settling again gives"]),
+    "names no state": (publishing(without_state), 7, ["its manifest is not what settling again gives"]),
+    "names another state": (publishing(with_another_state), 7, ["its manifest is not what settling again gives"]),
+    "names the state of the round before": (
+        with_the_state_before, 7, ["its manifest is not what settling again gives"]),
+    "names a state that is no CID": (publishing(with_no_cid_for_a_state), 7, ["its manifest is malformed", "state"]),
+    "settles as if the server remembered nothing": (
+        settled_by(state=lambda world: None), 8, ["settling again gives something else", "the model bafkrei"]),
+    "settles from a state that it made up": (
+        settled_by(state=a_made_up_state), 8, ["settling again gives something else", "the model bafkrei"]),
+    "settles without the filter": (
+        settled_by(ROBUST.model_copy(update={"filter": None})), 8, ["settling again gives something else"]),
+    "settles without clipping": (
+        settled_by(ROBUST.model_copy(update={"clipping": None})), 8, ["settling again gives something else"]),
+    "settles with another rate of the server": (
+        settled_by(ROBUST.model_copy(update={"strategy": FedAdam(server_learning_rate=0.2)})), 8,
+        ["settling again gives something else"]),
+}  # fmt: skip
+"""The same of round 2 of a ledger whose plans filter, clip and step with Adam."""
+
+
+@pytest.fixture(scope="module")
+def shared_remembering(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[object]]:
+    world = remembering(tmp_path_factory.mktemp("remembering"))
+    return world, [world.snapshot()]
+
+
+@pytest.fixture
+def remembered(shared_remembering: tuple[World, list[object]]) -> Iterator[World]:
+    """That world, to be changed at will: afterwards chain and blobs go back."""
+    world, snapshots = shared_remembering
+    blobs = {path: path.read_bytes() for path in world.store.folder.iterdir()}
+    yield world
+    snapshots[0] = world.revert(snapshots[0])
+    for path, blob in blobs.items():
+        path.write_bytes(blob)
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_a_fraud_with_what_the_server_remembers_or_filters_is_caught_by_its_check(name: str, remembered: World) -> None:
+    play, check, expected = REMEMBERING[name]
+    play(remembered)
+    assert_caught(remembered, check, expected)
+    assert remembered.place().round == 2
+
+
+def test_an_honest_settlement_with_a_filter_and_a_state_is_verified(remembered: World) -> None:
+    remembered.settle()
+    assert audited(remembered).verdict is Verdict.VERIFIED
+    found = {one.member: one.excluded for one in manifest_of(remembered, 2).updates}
+    assert found == {1: None, 2: None, 3: None, 4: None, 5: Reason.FILTERED}
+    assert state_after(remembered, 2) != state_after(remembered, 1)
+
+
+def test_a_state_that_is_dropped_is_named_and_its_round_and_the_next_are_not_verified(remembered: World) -> None:
+    remembered.settle()
+    remembered.store.path(cid_of(state_after(remembered))).unlink()
+    report = audited(remembered)
+    assert report.verdict is Verdict.INCOMPLETE
+    sentences = texts(report, Verdict.INCOMPLETE)
+    assert "missing: the server's state after round 1" in sentences
+    assert "round 2: it cannot be settled again" in sentences
+    assert not texts(report)
+
+
+def test_a_state_that_is_dropped_stops_the_next_settlement_with_what_to_do(remembered: World) -> None:
+    missing = cid_of(state_after(remembered))
+    remembered.store.path(missing).unlink()
+    with pytest.raises(BlobMissingError, match=str(missing)):
+        remembered.settle()
+
+
+def test_a_state_that_is_altered_is_mismatched(remembered: World) -> None:
+    remembered.settle()
+    state = state_after(remembered)
+    remembered.store.path(cid_of(state)).write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
+    assert "mismatched" in texts(audited(remembered))
+
+
+def test_a_manifest_that_is_gone_stops_no_later_round_whose_server_remembers_nothing(tmp_path: Path) -> None:
+    world = posted(tmp_path)
+    world.settle()
+    world.attest()
+    known = world.contract.history().rounds[1].ended
+    assert known is not None
+    assert known.manifest is not None
+    world.store.path(known.manifest).unlink()
+    world.aggregator.open(PLAN)
+    for member in (1, 2):
+        world.post(member, world.update(member, tensors(member)))
+    world.chain.pass_time(PLAN.window + 1)
+    world.settle()
+    report = audited(world)
+    assert report.verdict is Verdict.INCOMPLETE
+    assert {finding.round for finding in report.checks[7].findings if finding.verdict is Verdict.INCOMPLETE} == {1}
+
+
+@pytest.mark.parametrize("gone", [1, FAR], ids=["that was kept", "that was filtered"])
+@pytest.mark.parametrize("erased", [False, True], ids=["missing", "erased"])
+def test_an_update_that_is_gone_from_a_filtered_round_accuses_nobody(
+    gone: int, erased: bool, remembered: World
+) -> None:
+    remembered.settle()
+    cid = remembered.contract.history().rounds[2].updates[gone].update
+    remembered.store.path(cid).unlink()
+    if erased:
+        remembered.contract.erase(remembered.participants[gone - 1], 2, gone, cid.digest, ErasureReason.REQUEST)
+    report = audited(remembered)
+    assert report.verdict is Verdict.INCOMPLETE, texts(report)
+    assert str(cid) in texts(report, Verdict.INCOMPLETE)
+
+
+def test_a_filter_looks_at_no_fewer_updates_than_the_quorum(remembered: World) -> None:
+    remembered.store.path(remembered.contract.history().rounds[2].updates[2].update).unlink()
+    remembered.settle()
+    assert remembered.contract.history().rounds[2].status is Status.ABORTED
+    assert {one.excluded for one in manifest_of(remembered, 2).updates} == {None, Reason.UNAVAILABLE}
+    assert audited(remembered).verdict is Verdict.VERIFIED
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[object]]:
     world = posted(tmp_path_factory.mktemp("posted"))
@@ -238,9 +513,14 @@ def world(shared: tuple[World, list[object]]) -> Iterator[World]:
 def test_a_fraud_of_an_aggregator_is_caught_by_its_check_and_names_it(name: str, world: World) -> None:
     play, check, expected = FRAUDS[name]
     play(world)
+    assert_caught(world, check, expected)
+
+
+def assert_caught(world: World, check: int, expected: list[str]) -> None:
     report = audited(world)
     sentences = [one.sentence for one in report.checks[check - 1].findings if one.verdict is Verdict.VIOLATED]
-    party = f"by member 4 (Aggregator, {world.aggregator.account.address.lower()})"
+    member = len(world.participants) + 1
+    party = f"by member {member} (Aggregator, {world.aggregator.account.address.lower()})"
     place = f"round {world.place().round}"
     assert any(all(word in sentence for word in [party, place, *expected]) for sentence in sentences), sentences
     assert report.verdict is Verdict.VIOLATED

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ledger.cid import cid_of
 from ledger.documents import canonical, parse
 from ledger.errors import InvalidBlobError
 from ledger.manifest import Manifest, Reason, Row, Score
@@ -103,7 +104,7 @@ MANIFEST = Manifest(
     ],
     counted=2,
     model="b" + "m" * 58,
-    state="b" + "s" * 58,
+    state=str(cid_of(b"what the server remembers")),
     scores={"1": Score(norm=1e300, distance=2.5, metrics={"auc": 0.75}), "7": Score(distance=1e20)},
     annex="YW5uZXg=",
 )
@@ -115,12 +116,18 @@ def test_a_manifest_is_the_known_bytes_and_says_weights_reasons_and_scores_and_n
         + b"5a" * 20 + b'","model":"b' + b"m" * 58 + b'","plan":"b' + b"p" * 58 + b'","round":7,'
         b'"scores":{"1":{"distance":2.5,"metrics":{"auc":0.75},"norm":1e+300},'
         b'"7":{"distance":100000000000000000000,"metrics":{},"norm":null}},"settlement":2,'
-        b'"state":"b' + b"s" * 58 + b'",'
+        b'"state":"bafkreib7evwgbgxow73k7srwdpqx2lx77agvaooqtnydqyayvl5wc3jd4a",'
         b'"updates":[{"excluded":null,"member":1,"update":"b' + b"c" * 58 + b'","weight":212},'
         b'{"excluded":"unopenable","member":3,"update":"b' + b"d" * 58 + b'","weight":null},'
         b'{"excluded":"filtered","member":7,"update":"b' + b"e" * 58 + b'","weight":null}]}'
     )  # fmt: skip
     assert Manifest.decode(MANIFEST.encode()) == MANIFEST
+
+
+@pytest.mark.parametrize("state", ["", "b" + "a" * 58, "b" + "7" * 58, "Qm" + "a" * 44, "b" + "S" * 58, 5])
+def test_a_manifest_whose_state_is_no_cid_is_none(state: object) -> None:
+    with pytest.raises(InvalidBlobError, match="state"):
+        Manifest.decode(canonical({**MANIFEST.model_dump(mode="json"), "state": state}))
 
 
 def test_plans_and_manifests_of_settlement_1_are_read_and_written_as_before() -> None:
