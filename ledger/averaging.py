@@ -172,6 +172,8 @@ class Heads:
     def metrics(self, head: bytes, member: int, examples: int) -> Mapping[str, float] | None:
         """The metrics in the head of a member's update; None if it is not, byte for byte, what it can be."""
         raw = head[8:].rstrip(b" ")
+        if examples >= 1 << 53:  # no document can say so many
+            return None
         if len(head) % 8 or len(head) - 8 - len(raw) > 7 or head[:8] != (len(head) - 8).to_bytes(8, "little"):
             return None
         start = b"%b%d%b%d" % (self._examples, examples, self._member, member)

@@ -67,7 +67,8 @@ class Step:
                     rate = adaptive.server_learning_rate
                     if isinstance(adaptive, FedAdam):
                         rate = _corrected(adaptive, steps)
-                    new = start + np.float64(rate) * first / (np.sqrt(second) + np.float64(adaptive.tau))
+                    with np.errstate(over="ignore"):  # infinity is clipped like all that is too large
+                        new = start + np.float64(rate) * first / (np.sqrt(second) + np.float64(adaptive.tau))
                     if not isinstance(adaptive, FedAdagrad):
                         state["m/" + name] = _stored(first, "F32")
                     state["v/" + name] = _stored(second, "F32")
@@ -116,7 +117,11 @@ def max_state_bytes(plan: Plan) -> int:
 
 
 def read_state(blob: bytes, plan: Plan, round_: int) -> TensorBlob | None:
-    """What the server remembers before a round, from its blob; None if it is of another strategy or model, or none."""
+    """What the server remembers before a round, from its blob.
+
+    None if it is of another strategy or model, or what no settlement gives: a state that a cheat published does no more
+    harm than to be left out.
+    """
     try:
         decoded = decode(blob)
         require_finite(decoded)
@@ -125,4 +130,7 @@ def read_state(blob: bytes, plan: Plan, round_: int) -> TensorBlob | None:
     steps = decoded.header.get("steps")
     if type(steps) is not int or not 0 < steps < round_ or decoded.header != _header(plan, steps):
         return None
-    return decoded if decoded.schema == plan.state_tensors else None
+    if decoded.schema != plan.state_tensors:
+        return None
+    moments = (array for name, array in decoded.tensors.items() if name.startswith("v/"))
+    return None if any((array < 0).any() for array in moments) else decoded

@@ -93,6 +93,14 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Raw:
+    """Bytes that a member posts for an update, and how many examples its entry says."""
+
+    blob: bytes
+    examples: int = 1
+
+
+@dataclass(frozen=True)
 class Round:
     """A round: a plan, the model that it builds on, and what the server remembers.
 
@@ -111,14 +119,16 @@ class Round:
         """Where its updates belong."""
         return replace(PLACE, round=self.number, plan=cid_of(self.plan.encode()), base=cid_of(self.base))
 
-    def blob(self, member: int, update: Update) -> bytes:
+    def blob(self, member: int, update: Update | Raw) -> bytes:
         """An update's blob, not sealed."""
+        if isinstance(update, Raw):
+            return update.blob
         header = update_header(self.place, member, update.examples, metrics=update.metrics)
         return encode(header, self.plan.update_tensors, update.tensors)
 
     def settle(
         self,
-        updates: Mapping[int, Update],
+        updates: Mapping[int, Update | Raw],
         order: Sequence[int] | None = None,
         threads: int = 1,
         unavailable: Collection[int] = (),

@@ -13,16 +13,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger.averaging import Heads
 from ledger.choices import MAX_WEIGHT, ByExamples
 from ledger.cid import CHUNK, Cid, cid_of
-from ledger.errors import BlobMismatchedError, BlobMissingError
+from ledger.errors import BlobMismatchedError, BlobMissingError, InvalidBlobError
 from ledger.facts import UpdateRecorded
 from ledger.manifest import Reason
 from ledger.plan import ITEM_BYTES, Dtype, Plan, TensorSpec, Training
 from ledger.settlement import settle
 from ledger.storage import Blob
 from ledger.storage.folder import FolderStore
-from ledger.updates import MODEL_HEADER, NO_WITNESS, Array, encode, from_float64, to_float64, update_header
+from ledger.updates import (
+    MODEL_HEADER,
+    NO_WITNESS,
+    Array,
+    Layout,
+    decode_update,
+    encode,
+    from_float64,
+    to_float64,
+    update_header,
+)
 from tests.ledger.test_settlement import DTYPES, PLACE, InMemory, Memory
 
 MAX_BYTES = 1 << 26
@@ -257,6 +268,50 @@ def test_true_in_the_place_of_a_one_is_another_header(key: str) -> None:
     blob = encode({**update_header(place, 1, 1), key: True}, schema, values_of(schema, 1))
     update = UpdateRecorded(1, 1, blobs.put(blob), None, 1, PLACE.ledger)
     assert settle(place, plan_of(schema), [update], blobs, ()).manifest.updates[0].excluded is Reason.BINDING
+
+
+TOKENS = [
+    b"true",
+    b"1",
+    b"0.5",
+    b"1e3",
+    b"{}",
+    b"\\",
+    b'"',
+    b'\\"',
+    b'\\\\\\"',
+    b":",
+    b",",
+    b" ",
+    b"\xff",
+    b"\\u0061",
+    b"}",
+]
+SAID: list[dict[str, float]] = [{}, {"auc": 0.5}, {'a "b"': 1, "\\": -2.5e-300}]
+
+
+@settings(max_examples=500)
+@given(st.data(), st.sampled_from(SAID), st.sampled_from([1, 2]))
+def test_a_head_is_taken_as_it_is_read_if_and_only_if_it_is_when_it_is_decoded(
+    data: st.DataObject, metrics: dict[str, float], version: int
+) -> None:
+    schema: Schema = {"v": tensor("F32", 1)}
+    plan = plan_of(schema).model_copy(update={"settlement": version})
+    header = update_header(PLACE, 1, 3, NO_WITNESS if version == 2 else None, metrics)
+    layout, head = Layout(schema), bytearray(Layout(schema).head(header))
+    for _ in range(data.draw(st.integers(0, 2))):
+        at, token = data.draw(st.integers(8, len(head))), data.draw(st.sampled_from(TOKENS))
+        head[at : at + data.draw(st.integers(0, 3))] = token
+    if data.draw(st.booleans()):  # as long as it says
+        raw = bytes(head[8:]).rstrip(b" ")
+        head[:] = (len(raw) + -len(raw) % 8).to_bytes(8, "little") + raw + b" " * (-len(raw) % 8)
+    try:
+        decoded = decode_update(bytes(head) + bytes(4), plan, PLACE, 1, 3)
+    except InvalidBlobError:
+        expected = None
+    else:
+        expected = decoded.header.get("metrics", {})
+    assert Heads(layout, PLACE, plan).metrics(bytes(head), 1, 3) == expected
 
 
 def test_updates_with_a_head_larger_than_a_leaf_count() -> None:
