@@ -152,6 +152,7 @@ NODE = [
 ]
 
 CONFIG = [
+    Bad("a status from a store that is none", "status --store ftp://127.0.0.1", 2, "ftp", party=NOBODY),
     Bad("an unknown key", "status", 2, "line 2: unknown key 'legder': did you mean 'ledger'?",
         {"fedledger.toml": 'role = "auditor"\nlegder = "0x"'}),
     Bad("a wrong type", "member list", 2, "line 1: chain_id is text in quotes: give a whole number",
@@ -392,6 +393,8 @@ ROUNDS = [
     Bad("agree to a plan that is not to be had", "round agree 2 --store none", 3, "is not to be had", party=SITE),
     Bad("agree where earlier answers are damaged", "round agree 2", 3, "agreed.json is damaged: delete it",
         {"{memory}/agreed.json": "{"}, party=SITE),
+    Bad("a round shown from a store that is none", "round show 1 --store http://192.0.2.1", 2, "plain HTTP",
+        party=NOBODY),
     Bad("a round that is not", "round show 7", 2, "there is no round 7", party=NOBODY),
     Bad("open a bomb of nesting", "round open p.json", 2, "p.json is no plan", {"p.json": "[" * 100_000},
         party=AGGREGATOR),
@@ -643,6 +646,8 @@ LOOPS = [
         "is a file", {"t.py": TASK}, party=SITE),
     Bad("participate with a token that is none", "participate --task t.py --data t.py --store {html}", 2, "token",
         {"t.py": TASK}, party=SITE, environment=variables(store_token="hunter\n2")),
+    Bad("participate with curves in a file", "participate --task t.py --data t.csv --tensorboard t.py", 2,
+        "is no folder to write curves to", {"t.py": TASK, "t.csv": "1,1\n"}, party=SITE),
     Bad("participate with a store elsewhere", "participate --task t.py --data t.py --store http://192.0.2.1", 2,
         "plain HTTP", {"t.py": TASK}, party=SITE),
     Bad("participate with a damaged memory", "participate --task t.py --data t.py", 3, "line 1 of ",
@@ -680,6 +685,10 @@ LOOPS = [
         {"p.toml": PLAN_TOML}, party=AGGREGATOR),
     Bad("aggregate with a relay that is not there", "aggregate --plan p.toml --relay none", 2, "does not exist",
         {"p.toml": PLAN_TOML}, party=AGGREGATOR),
+    Bad("aggregate with curves in a file", "aggregate --plan p.toml --tensorboard p.toml", 2,
+        "is no folder to write curves to", {"p.toml": PLAN_TOML}, party=AGGREGATOR),
+    Bad("aggregate with curves in a folder of the system", "aggregate --plan p.toml --tensorboard /proc/curves", 2,
+        "is no folder to write curves to", {"p.toml": PLAN_TOML}, party=AGGREGATOR),
     Bad("aggregate with a store that is not there", "aggregate --plan p.toml --store none", 3, "is not to be had",
         {"p.toml": PLAN_TOML}, party=AGGREGATOR),
     Bad("mirror a history that is another one", "mirror --follow", 1, "another history than the one remembered",
