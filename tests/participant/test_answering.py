@@ -304,6 +304,15 @@ def test_a_round_without_a_budget_is_answered(cli: Cli, site: SiteAtWork) -> Non
     assert site.trainer.trained == 1
 
 
+def test_a_private_update_says_nothing_of_how_good_its_base_model_is(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(privacy=private())
+    site.steps(1)
+    blob = read_by(cli, "aggregator", site.round.updates[1])
+    assert blob is not None
+    assert decode(blob).header["metrics"] == {}
+    assert site.trainer.metrics_asked == 0, "what is measured without noise is not even measured"
+
+
 def test_a_budget_that_cannot_be_computed_is_not_spent(
     cli: Cli, site: SiteAtWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
