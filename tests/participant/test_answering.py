@@ -212,6 +212,14 @@ def test_an_update_is_sealed_to_aggregators_auditors_and_its_own_site(cli: Cli, 
     assert site.trainer.seeds == [seed.number]
 
 
+def test_an_update_of_settlement_1_has_neither_witness_nor_metrics(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(settlement=1, seal="none")
+    site.steps(1)
+    header = decode(site.answering.outbox.blobs.get(site.round.updates[1].update)).header
+    assert header["member"] == 1
+    assert not {"witness", "metrics"} & header.keys()
+
+
 def test_without_an_age_key_no_update_is_made(cli: Cli, site: SiteAtWork) -> None:
     cli.open()
     site.answering.identities = ()
