@@ -143,7 +143,7 @@ def one(size: int, sites: int) -> None:
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(CORES) as pool:
         round_ = Round(Path(temporary), size, sites)
         ways = round_.other()
-        _require_the_same(round_, pool)
+        require_the_same(round_, pool)
         gc.freeze()  # the collector need not look through the thousands of messages that wait here, whoever works
         works = {"ours": round_.ours, **ways, "floor": lambda: round_.floor(pool)}
         ours_mb, other_mb = memory(round_.ours), {name: memory(way) for name, way in ways.items()}
@@ -168,7 +168,7 @@ def one(size: int, sites: int) -> None:
     print(json.dumps(row))
 
 
-def _require_the_same(round_: Round, pool: ThreadPoolExecutor) -> None:
+def require_the_same(round_: Round, pool: ThreadPoolExecutor) -> None:
     """The comparison is void unless all give the same average, but for rounding."""
     ours = decode_model(round_.ours(), round_.plan)
     assert (np.concatenate(list(ours.tensors.values())) == round_.floor(pool).astype(np.float32)).all()

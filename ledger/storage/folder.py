@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -42,7 +42,7 @@ class FolderStore:
             require_at_most(limit, blob.size, cid)
             verify(blob, cid)
 
-    def open(self, cid: Cid) -> OpenFile:
+    def open(self, cid: Cid) -> AbstractContextManager[Blob]:
         """See `Blobs.open`."""
         # Settlement opens thousands of small blobs: looking whether each is there before costs as much again.
         try:
