@@ -11,7 +11,7 @@ LEAST = 10  # examples of a site
 def dirichlet(
     labels: npt.NDArray[np.int64], sites: int, alpha: float, rng: np.random.Generator
 ) -> list[npt.NDArray[np.int64]]:
-    """Spread the examples of each class over the sites in shares of a symmetric Dirichlet distribution (Hsu et al. 2019)."""
+    """Spread each class over the sites in shares of a symmetric Dirichlet distribution (Hsu et al. 2019)."""
     while True:
         parts: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(sites)]
         for label in np.unique(labels):
