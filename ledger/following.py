@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -68,11 +69,13 @@ class Follower:
         contract: The ledger.
         memory: What the member remembers of it.
         finality: When a block is final, see `ledger.chain.node.final_block`.
+        observers: Shown each view.
     """
 
     contract: LedgerContract
     memory: StateFolder
     finality: str
+    observers: list[Callable[[View], None]] = field(default_factory=list)
     _replayed: list[Remembered] = field(default_factory=list, init=False, repr=False)
 
     @cached_property
@@ -95,7 +98,10 @@ class Follower:
         self.memory.compare(seen, shown)
         history = self._replay(shown)
         displaced = self.memory.remember(shown, final, latest)
-        return View(history, shown, final, now(web3), displaced)
+        view = View(history, shown, final, now(web3), displaced)
+        for observe in self.observers:
+            observe(view)
+        return view
 
     def recorded(self, receipt: TxReceipt) -> list[Remembered]:
         """A transaction's entries; they are kept as receipts of the member's own."""

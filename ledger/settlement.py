@@ -227,7 +227,7 @@ class _Round:
                 numbers, room, read = range(first // CHUNK, -(-last // CHUNK)), bytearray(CHUNK), []
                 for number in numbers:
                     chunk = stored.leaf(number, room)
-                    if leaf(chunk) != leaves[number]:
+                    if leaves[number : number + 1] != [leaf(chunk)]:
                         raise BlobMismatchedError(update.update)
                     read.append(bytes(chunk))
             start = numbers.start * CHUNK

@@ -190,7 +190,8 @@ class Answering:
             self._require_within_limits(view, known)
             self._require_within_budget(view, known, member)
             posted = Posted(view.history, member.id, self.store, self.identities)
-            update = trained_update(known, self.trainer, self._seed(known), posted, self.log)
+            told = self.consent is None or self.consent.tells_metrics
+            update = trained_update(known, self.trainer, self._seed(known), posted, self.log, told)
             sealed = self._sealed(known, member, update)
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
             self._cannot(known, error)

@@ -13,7 +13,7 @@ from ledger.logs import Log
 from ledger.plan import Plan
 from ledger.sealing import readers
 from ledger.storage import Blobs
-from participant.policy import PolicyFile
+from participant.policy import Policy, PolicyFile
 
 
 class Person(Protocol):
@@ -55,6 +55,7 @@ class Consent:
     """The plan that was agreed to before."""
     _asked: bool = field(default=False, init=False)
     """Whether the person was asked about it."""
+    _policy: Policy | None = field(default=None, init=False)
 
     def given(self, view: View, known: Round, member: Member, plan: Plan, blobs: Blobs) -> bool | None:
         """Whether to train for a round; None as long as something is missing, which may come yet."""
@@ -73,10 +74,15 @@ class Consent:
             self.log.info("a person agreed to the plan", round=known.number, plan=cid)
         return answer
 
+    @property
+    def tells_metrics(self) -> bool:
+        """Whether the policy, as it was read for `given`, lets updates say how good their base model is here."""
+        return self._policy is None or self._policy.metrics
+
     def _allowed(self, view: View, known: Round, member: Member, plan: Plan) -> bool:
         """Whether the policy allows a round."""
         try:
-            policy = self.policy.read()
+            policy = self._policy = self.policy.read()
         except UsageError as error:
             self.log.stuck("no round is trained for without a policy that can be read", round=known.number, why=error)
             return False

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import Dataset, default_collate
 
 from ledger.choices import FedProx, Scaffold
@@ -52,19 +52,30 @@ def held(task: Task, model: nn.Module, plan: Plan, controls: Controls) -> Iterat
             "not be told: take the task without its train(), or a plan of another strategy"
         )
 
+    within: list[torch.optim.Optimizer] = []  # one that steps by another's steps adds once
+
     def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         nonlocal steps
-        for parameter in (one for group in optimizer.param_groups for one in group["params"] if one in added):
+        own = [one for group in optimizer.param_groups for one in group["params"] if one in added]
+        if within or not own:
+            return
+        within.append(optimizer)
+        steps += 1
+        for parameter in own:
             more = added[parameter](parameter)
             parameter.grad = more if parameter.grad is None else more + parameter.grad
-            steps += 1
+
+    def after(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if optimizer in within:
+            within.remove(optimizer)
 
     # At all optimizers of torch, so that none is missed; those of other parameters are left as they are.
-    hook = register_optimizer_step_pre_hook(before)
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     if not steps:
         raise UsageError(f"a plan of {name} needs steps of an optimizer of torch: give one in optimizer()")
 

@@ -44,6 +44,7 @@ class Policy(BaseModel):
         min_sites: The smallest quorum: of so many updates, at least, is every model.
         tasks: The sha256 digests of the task files that may be run.
         allow_unsealed: Whether a plan may have updates that anyone can read.
+        metrics: Whether updates say what their base model achieves on this site's held-out examples.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -54,6 +55,7 @@ class Policy(BaseModel):
     min_sites: Annotated[int, Field(ge=1, lt=1 << 16)] | None = None
     tasks: list[Digest] | None = None
     allow_unsealed: bool = False
+    metrics: bool = True
 
     def refused(self, plan: Plan, known: Round, recipients: Sequence[bytes], task_digest: str) -> list[str]:
         """What in a round is not allowed, a phrase each.

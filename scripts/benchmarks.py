@@ -185,12 +185,14 @@ def _add(part: np.ndarray[Any, np.dtype[np.float32]], step: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
-        "what", choices=["gas", "audit", "privacy", "seal", "round", "overhead", "one", "one-seal", "one-round"]
+        "what",
+        choices=["gas", "audit", "privacy", "seal", "round", "overhead", "learning", "one", "one-seal", "one-round"],
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--case", action="append", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=int, default=10, help="of bench learning: how many times all is run")
     arguments = parser.parse_args()
     match arguments.what:
         case "gas":
@@ -211,6 +213,10 @@ def main() -> None:
             from overhead_benchmark import main as overhead
 
             overhead(arguments.json, arguments.case, arguments.seconds)
+        case "learning":
+            from learning_benchmark import main as learning
+
+            learning(arguments.json, arguments.seeds)
         case "one":
             one(arguments.folder)
         case "one-seal":

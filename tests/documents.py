@@ -11,6 +11,8 @@ from eth_hash.auto import keccak
 
 from ledger.audit.report import Verdict, worst
 from ledger.cid import RAW, Cid
+from ledger.figures import figures
+from ledger.manifest import Score
 
 Json = dict[str, Any]
 
@@ -256,6 +258,37 @@ def private(rounds: int = 20, sites: int = 4, **changes: Any) -> Json:
     return audit
 
 
+def scored(rounds: int = 20, sites: int = 4, **changes: Any) -> Json:
+    """The audit of a history in which the sites say how each round's base fared, by two metrics.
+
+    The third site falls behind. Every other round's scores are sealed, and the first two rounds have none; an update
+    far away is filtered in every sixth round, the first of which has no scores either.
+    """
+    audit = document(rounds, sites, **changes)
+    chance = random.Random("scores")
+    for one in audit["timeline"]:
+        for update in one["updates"]:
+            if update["outcome"] == "counted" and one["round"] % 6 == 0 and update["member"] == 2:
+                update |= {"outcome": "excluded", "weight": None, "reason": "filtered"}
+        counted = [
+            one_["member"] for one_ in one["updates"] if one_["outcome"] == "counted" or one_["reason"] == "filtered"
+        ]
+        if one["round"] <= 2 or one["round"] == 6 or not counted:
+            continue
+        scores = {}
+        for member in counted:
+            gain = 0.3 * (1 - 0.8 ** one["base_round"]) - (0.12 if member == 3 else 0) + chance.uniform(-0.02, 0.02)
+            norm, distance = round(chance.uniform(0.5, 1.5), 4), round(chance.uniform(1, 4), 4)
+            metrics = {"auc": round(0.6 + gain, 4), "loss": round(0.7 - gain, 4)}
+            scores[member] = Score(norm=norm, distance=distance, metrics=metrics)
+        one["scores"] = {
+            "sealed": one["round"] % 2 == 0,
+            "sites": {str(member): score.model_dump(mode="json") for member, score in scores.items()},
+            "figures": {metric: figure.document() for metric, figure in figures(scores).items()},
+        }
+    return audit
+
+
 def unreadable() -> Json:
     """The audit of a source that cannot be read."""
     check = document(0, 0)["checks"][0]
@@ -287,6 +320,15 @@ def hostile() -> Json:
     honest = violated(rounds=12, sites=len(HOSTILE), names=HOSTILE)
     honest["timeline"][3]["quality"] = {HOSTILE[0]: 0.5, HOSTILE[4]: 1e308, HOSTILE[9]: -1e308, "_": 0}
     honest["timeline"][4]["deadline"] = 2**64 - 1
+    metrics = dict(zip(HOSTILE[1:], (0.5, 1e308, -1e308, 5e-324, 0, 1, 2, 3, 4), strict=True))
+    scores = {id_: Score(norm=1e308, distance=-1.0, metrics=metrics) for id_ in (*range(1, len(HOSTILE) + 1), 99)}
+    for one in honest["timeline"][6:9]:
+        one["scores"] = {
+            "sealed": True,
+            "sites": {str(member): score.model_dump(mode="json") for member, score in scores.items()},
+            "figures": {metric: figure.document() for metric, figure in figures(scores).items()},
+        }
+        one["updates"][0] |= {"outcome": "excluded", "reason": "filtered"}
     spent = [
         {"member": id_, "known": True, "epsilon": 100.0, "rdp": 100.0} for id_ in (*range(1, len(HOSTILE) + 1), 99)
     ]
@@ -333,12 +375,15 @@ def _round(number: int, rounds: int, weights: Sequence[int], chance: random.Rand
         "ended_at": None if status == "open" else opened_at + DAY // 2 + 60,
         "released_at": opened_at + DAY // 2 + 7200 if status == "released" else None,
         "aggregator": sites + 1,
+        "base_round": number - 1,
         "model": cid("model", number) if settled else None,
+        "state": None,
         "counted": sum(update["outcome"] == "counted" for update in updates) if settled else None,
         "eligible": eligible,
         "updates": updates,
         "attestations": attested if settled else [],
         "quality": {"auc": round(0.88 - 0.2 / number + chance.uniform(-0.01, 0.01), 4)} if settled else None,
+        "scores": None,
         "privacy": None,
         "gas": 180_000 + 39_113 * len(updates),
         "bytes": 12_000 * (len(updates) + 2),

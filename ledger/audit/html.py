@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -19,6 +19,7 @@ from typing import Any
 
 from ledger.audit.report import plain
 from ledger.errors import UsageError
+from ledger.figures import MOST_SHOWN, foremost
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -56,17 +57,20 @@ def render(document: Mapping[str, Any]) -> str:
     environment.filters.update(
         utc=_utc, ranges=_ranges, hash=_hash, short=plots.short, moment=_moment, thousands="{:,}".format
     )
+    environment.globals["value"] = _value
     timeline, names = document["timeline"], {one["id"]: one["name"] for one in document["members"]}
     sites = _sites(document)
     rules: plots.Rules = {}
+    fared = _fared(timeline)
     return environment.get_template("report.html.j2").render(
         document=document,
         embedded=_embedded(document),
         names=names,
         sites=sites,
         matrix=_matrix(timeline),
-        figures={name: Markup(svg) for name, svg in _figures(timeline, sites, names, rules).items()},  # noqa: S704 - drawn here
+        figures={name: Markup(svg) for name, svg in _figures(timeline, sites, names, fared, rules).items()},  # noqa: S704 - drawn here
         plot_rules=rules,
+        fared=fared,
         private=[one for one in timeline if one["privacy"]],
         measures=sorted({name for one in timeline for name in one["quality"] or {}}),
     )
@@ -120,8 +124,60 @@ def _matrix(timeline: Sequence[Round]) -> list[list[dict[str, Any]]]:
     return [rounds[at : at + ROUNDS_ACROSS] for at in range(0, len(rounds), ROUNDS_ACROSS)]
 
 
+def _fared(timeline: Sequence[Round]) -> dict[str, Any]:
+    """What is known of how the models fared at the sites, and of how updates compare."""
+    scored = [one for one in timeline if one["scores"]]
+    sites: Counter[str] = Counter()
+    for one in scored:
+        sites.update({metric: figure["sites"] for metric, figure in one["scores"]["figures"].items()})
+    return {
+        "rounds": scored,
+        "metrics": foremost(sites),
+        "left": max(0, len(sites) - MOST_SHOWN),
+        "filtered": [
+            {"round": one["round"], "member": update["member"], "score": _score(one, update["member"])}
+            for one in timeline
+            for update in one["updates"]
+            if update["reason"] == "filtered"
+        ],
+    }
+
+
+def _curves(rounds: Sequence[Round], metric: str) -> tuple[dict[int, plots.Points], plots.Points, int]:
+    """What each site says by model, the means, and the site where the newest model fared worst; the models by round.
+
+    Where several rounds were built on one model, what was said first stands.
+    """
+    said: dict[int, dict[int, float]] = defaultdict(dict)
+    means: dict[int, float] = {}
+    worst = 0
+    for one in rounds:
+        if (figure := one["scores"]["figures"].get(metric)) is not None:
+            means.setdefault(one["base_round"], figure["mean"])
+            worst = figure["worst"]["member"]
+        for member, score in one["scores"]["sites"].items():
+            if metric in score["metrics"]:
+                said[int(member)].setdefault(one["base_round"], score["metrics"][metric])
+    return {member: sorted(points.items()) for member, points in said.items()}, sorted(means.items()), worst
+
+
+def _score(one: Round, member: int) -> Mapping[str, Any]:
+    """An update's score, with nothing in it where it is not known."""
+    unknown: Mapping[str, Any] = {"norm": None, "distance": None, "metrics": {}}
+    return (one["scores"] or {"sites": {}})["sites"].get(str(member), unknown)  # type: ignore[no-any-return]
+
+
+def _value(number: float | None) -> str:
+    """A figure as people read it."""
+    return "–" if number is None else f"{number:.4g}"
+
+
 def _figures(
-    timeline: Sequence[Round], sites: Sequence[Mapping[str, Any]], names: Mapping[int, str], rules: plots.Rules
+    timeline: Sequence[Round],
+    sites: Sequence[Mapping[str, Any]],
+    names: Mapping[int, str],
+    fared: Mapping[str, Any],
+    rules: plots.Rules,
 ) -> dict[str, str]:
     """The plots for which there is something to plot, by name."""
     figures = {}
@@ -134,6 +190,9 @@ def _figures(
     if any(one["privacy"] and one["privacy"]["spent"] for one in timeline):
         label = "Epsilon by round and site; the table below has the same values."
         figures["privacy"] = plots.privacy(timeline, names, rules, label)
+    for at, metric in enumerate(fared["metrics"]):
+        label = f"{plots.short(metric)} by model and site; the tables below have the figures."
+        figures[f"fared {at}"] = plots.fared(*_curves(fared["rounds"], metric), names, metric, rules, label)
     if any(site["share"] for site in sites):
         bars = [(f"{site['id']}  {site['name'] or ''}", site["share"]) for site in sites]
         figures["shares"] = plots.shares(bars, rules, "Share of weight by site; the table below has the same values.")

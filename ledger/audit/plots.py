@@ -24,6 +24,8 @@ Round = Mapping[str, Any]
 Rules = dict[str, str]
 """Styles of the plots so far (such as ``fill: none``) and the class that each has become."""
 
+Points = Sequence[tuple[int, float]]
+
 WIDTH = 7.2
 BLUE, RED, GREY, INK = "#1f4e79", "#9b1c1c", "#5b6067", "#1c1e21"
 MARKERS = "osD^vPX*"
@@ -124,8 +126,7 @@ def privacy(rounds: Sequence[Round], names: Mapping[int, str], rules: Rules, lab
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for at, (member, points) in enumerate(sorted(spent.items())):
-            name = short(f"{member}  {names.get(member, '')}")
-            axes.plot(*zip(*points, strict=True), marker=MARKERS[at % len(MARKERS)], label=name)
+            axes.plot(*zip(*points, strict=True), marker=MARKERS[at % len(MARKERS)], label=_named(member, names))
         if budgets:
             axes.step(*zip(*budgets, strict=True), where="mid", color=RED, linestyle="--", marker="_", label="budget")
         axes.set_ylabel("epsilon")
@@ -135,6 +136,43 @@ def privacy(rounds: Sequence[Round], names: Mapping[int, str], rules: Rules, lab
         _rounds_below(axes, rounds)
 
     return _svg("privacy", 2.8, draw, rules, label)
+
+
+def fared(
+    said: Mapping[int, Points],
+    means: Points,
+    worst: int,
+    names: Mapping[int, str],
+    metric: str,
+    rules: Rules,
+    label: str,
+) -> str:
+    """What each site says of each model by one metric, their means, and where the newest model fared worst."""
+    few = len(said) <= len(MARKERS)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+
+        def line(points: Points, name: str, **style: Any) -> None:
+            shown = [point for point in points if _drawable(point[1])]
+            if shown:
+                axes.plot(*zip(*shown, strict=True), label=name, **style)
+
+        others = sorted(said.keys() - {worst})
+        for at, member in enumerate(others):
+            if few:
+                line(said[member], _named(member, names), marker=MARKERS[at % len(MARKERS)])
+            else:  # to tell them apart there is the table
+                line(said[member], "_" if at else "the other sites", color=GREY, linewidth=0.6)
+        line(means, "mean of the sites", color=INK, linestyle=":", linewidth=2.2)
+        crosses = {"marker": "x", "markersize": 7, "markeredgewidth": 2}
+        line(said[worst], f"worst: {_named(worst, names)}", color=RED, linestyle="--", linewidth=2.2, **crosses)
+        if axes.get_lines():
+            axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.set_ylabel(short(metric))
+        _numbers_below(axes, [model for model, _ in means], "model of round (0: the genesis model)")
+
+    return _svg(f"fared by {metric}", 3.2, draw, rules, label)
 
 
 def shares(sites: Sequence[tuple[str, float]], rules: Rules, label: str) -> str:
@@ -176,15 +214,22 @@ _SETTLED = ("settled", "released")
 _UNITS = [("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)]
 
 
+def _named(member: int, names: Mapping[int, str]) -> str:
+    return short(f"{member}  {names.get(member, '')}")
+
+
 def _drawable(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and abs(value) < LARGEST
 
 
 def _rounds_below(axes: Axes, rounds: Sequence[Round]) -> None:
-    numbers = [one["round"] for one in rounds]
+    _numbers_below(axes, [one["round"] for one in rounds], "round")
+
+
+def _numbers_below(axes: Axes, numbers: Sequence[int], label: str) -> None:
     axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("round")
+    axes.set_xlabel(label)
 
 
 def _svg(name: str, height: float, draw: Callable[[Figure], None], rules: Rules, label: str) -> str:

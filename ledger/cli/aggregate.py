@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ledger.cli.connection import Connection, connected
-from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, SecondsType, log_of
+from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, TENSORBOARD, SecondsType, draw_curves, log_of
 from ledger.cli.options import FILE
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How long to wait, once a round is over, for an update that is not to be had, before it is left out.",
 )
+@TENSORBOARD
 @POLL
 @LOG_FORMAT
 @connected(writes=True, store=True)
@@ -40,6 +41,7 @@ def aggregate(
     once: bool,
     relay: Path | None,
     patience: float,
+    tensorboard: Path | None,
     poll: float,
     log_format: str,
 ) -> None:
@@ -83,6 +85,7 @@ def aggregate(
     )
     folder = follower.memory.folder
     with alone(folder, "aggregate"), until_stopped(log):
+        draw_curves(connection, tensorboard, aggregator.identities, log)
         done = history.latest_round - (1 if once and history.open_round else 0)
         last = goal(folder, done, many)
         follower.adopt(member.id)

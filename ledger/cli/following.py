@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ledger.cli.options import PATH
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ledger.cli.connection import Connection
     from ledger.logs import Log
+    from ledger.sealing import Identity
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -40,6 +46,36 @@ LOG_FORMAT = click.option(
     show_default=True,
     help="How to write what happens, on standard error: for people, or a JSON document a line.",
 )
+
+
+TENSORBOARD = click.option(
+    "--tensorboard",
+    type=PATH,
+    metavar="DIR",
+    help="Write curves for TensorBoard into a folder for this command alone: how the models fared at the sites.",
+)
+
+
+def draw_curves(
+    connection: Connection, folder: Path | None, identities: Sequence[Identity], log: Log, member: int | None = None
+) -> None:
+    """From now on, write curves into a folder, if one is named, with every look at the ledger.
+
+    Args:
+        connection: The command's.
+        folder: What ``--tensorboard`` names.
+        identities: The member's own age identities.
+        log: Told what cannot be written.
+        member: See `ledger.curves.Curves`.
+
+    Raises:
+        UsageError: If nothing can be written there, or the extra `tensorboard` is not installed.
+    """
+    if folder is not None:
+        from ledger.curves import Curves
+
+        curves = Curves(folder, connection.blobs_at_once, identities, member, log)
+        connection.follower.observers.append(curves.follow)
 
 
 def log_of(log_format: str) -> Log:

@@ -55,6 +55,9 @@ _POLICY = """\
 
 # Whether updates may be left for everyone to read who reaches the store.
 # allow_unsealed = false
+
+# Whether updates say what the base model achieves on this site's held-out examples.
+# metrics = true
 """
 _ROLE = "What this member is: a note for people; who may do what stands in the ledger."
 

@@ -40,8 +40,9 @@ def manifest_at_once(connection: Connection, known: Round) -> tuple[Manifest | N
     from ledger.errors import FedledgerError
     from ledger.scores import read_manifest
 
+    store = connection.blobs_at_once
     try:
-        return read_manifest(known, connection.blobs_at_once), None
+        return read_manifest(known, store), None
     except (FedledgerError, OSError) as error:
         return None, f"the manifest of round {known.number} cannot be read: {error}"
 

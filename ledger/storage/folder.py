@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -42,7 +42,7 @@ class FolderStore:
             require_at_most(limit, blob.size, cid)
             verify(blob, cid)
 
-    def open(self, cid: Cid) -> OpenFile:
+    def open(self, cid: Cid) -> AbstractContextManager[Blob]:
         """See `Blobs.open`."""
         # Settlement opens thousands of small blobs: looking whether each is there before costs as much again.
         try:
@@ -160,6 +160,8 @@ def _open(path: str | Path) -> tuple[int, int]:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor, status.st_size
 

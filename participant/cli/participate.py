@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ledger.cli.connection import Connection, connected
-from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
+from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, TENSORBOARD, draw_curves, log_of
 from ledger.cli.options import FILE, PATH
 from ledger.cli.output import document, facts
 from participant.cli.policies import POLICY, policy_file
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--handover", type=FOLDER, help="Post nothing: leave signed updates in this folder, for others to relay.")
 @POLICY
 @click.option("--accept-plans", is_flag=True, help="Agree to every plan that charter and policy allow; do not ask.")
+@TENSORBOARD
 @POLL
 @LOG_FORMAT
 @connected(writes=True, store=True)
@@ -47,6 +48,7 @@ def participate(
     handover: Path | None,
     policy: Path | None,
     accept_plans: bool,
+    tensorboard: Path | None,
     poll: float,
     log_format: str,
 ) -> None:
@@ -97,6 +99,7 @@ def participate(
     connection.confirm(f"Answer rounds of {follower.contract.address} as member {member.id} ({member.name})?")
     with alone(follower.memory.folder, "participate"), until_stopped(log):
         follower.adopt(member.id)
+        draw_curves(connection, tensorboard, identities, log, member.id)
         log.info("participating", ledger=follower.contract.address, member=member.id, examples=trainer.examples)
         consent = Consent(own, digest, Agreed(follower.memory.folder), Terminal(), log, accept_plans)
         site = Answering(follower, connection.blobs, account, trainer, log, once, handover, consent, identities)

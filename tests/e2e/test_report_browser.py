@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ledger.audit.html import render
-from tests.documents import Json, document, hostile, incomplete, private, unreadable, violated
+from tests.documents import Json, document, hostile, incomplete, private, scored, unreadable, violated
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -38,6 +38,8 @@ DOCUMENTS: dict[str, Callable[[], Json]] = {
     "unreadable": unreadable,
     "hostile": hostile,
     "private": private,
+    "scored": scored,
+    "scored by many": lambda: scored(50, 20),
     "large": lambda: document(50, 20),
     "wide": lambda: excluded_everywhere(document(10, 6)),
 }
@@ -121,8 +123,11 @@ BEYOND_THE_EDGE = """besides => [...document.querySelectorAll("body *")]
 """Elements that reach beyond the page's right edge, besides those in these."""
 
 
-def test_at_a_desk_all_of_an_ordinary_report_is_seen_without_scrolling_sideways(show: Callable[..., Page]) -> None:
-    page = show("verified")
+@pytest.mark.parametrize("name", ["verified", "scored"])
+def test_at_a_desk_all_of_an_ordinary_report_is_seen_without_scrolling_sideways(
+    name: str, show: Callable[..., Page]
+) -> None:
+    page = show(name)
     wider = "() => [...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
     assert page.evaluate(wider) == 0
 
@@ -180,7 +185,7 @@ def test_everything_that_is_reached_has_a_name_for_those_who_do_not_see(show: Ca
         assert wanted in tree
 
 
-@pytest.mark.parametrize("name", ["verified", "violated", "incomplete"])
+@pytest.mark.parametrize("name", ["verified", "violated", "incomplete", "scored"])
 def test_every_text_stands_out_from_what_is_behind_it(name: str, show: Callable[..., Page]) -> None:
     texts = show(name).evaluate(CONTRASTS)
     assert len(texts) > 500

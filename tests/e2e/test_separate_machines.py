@@ -15,6 +15,7 @@ from tests.anvil import Anvil
 from tests.cli import PASSWORD, Cli
 from tests.e2e.consortium import Consortium
 from tests.e2e.running import Kill
+from tests.ledger.test_curves import points
 
 pytestmark = pytest.mark.xdist_group("separate machines")
 
@@ -56,6 +57,19 @@ def test_sites_and_an_aggregator_train_for_two_rounds_and_the_history_audits_cle
     assert mirrored == {"pinned": 15, "missing": [], "altered": []}, (
         "charter, genesis, 2 rounds: plan, updates, their key blobs, results"
     )
+
+
+def test_every_partner_has_the_same_curves_drawn(consortium: Consortium, tmp_path: Path) -> None:
+    parties = [*consortium.sites, "aggregator"]
+    curves = {party: tmp_path / party / "curves" for party in parties}
+    sites = [consortium.participate(site, "--tensorboard", str(curves[site])) for site in consortium.sites]
+    aggregator = consortium.aggregate("--rounds", "2", "--tensorboard", str(curves["aggregator"]))
+    assert aggregator.wait() == 0, aggregator.said
+    for site in sites:
+        consortium.until_said(site, "newest 2")
+    for folder in curves.values():
+        counted = [point for point in points(folder) if point[0] == "counted"]
+        assert counted == [("counted", 1, 2.0), ("counted", 2, 2.0)]
 
 
 def test_a_round_settles_at_its_deadline_when_one_site_is_gone_for_good(consortium: Consortium) -> None:

@@ -18,6 +18,8 @@ import pytest
 
 from ledger.audit.html import render
 from ledger.audit.report import plain
+from ledger.figures import MOST_SHOWN, figures
+from ledger.manifest import Score
 from tests.documents import (
     BEGINNING,
     CHECKS,
@@ -27,6 +29,7 @@ from tests.documents import (
     hostile,
     incomplete,
     private,
+    scored,
     unreadable,
     violated,
 )
@@ -80,6 +83,7 @@ DOCUMENTS: dict[str, Callable[[], Json]] = {
     "unreadable": unreadable,
     "hostile": hostile,
     "private": private,
+    "scored": scored,
     "empty": lambda: document(0, 0),
     "small": lambda: document(1, 1),
 }
@@ -148,7 +152,7 @@ def test_nothing_is_fetched_and_only_the_hashed_style_and_script_are_allowed(nam
 
 ALLOWED = {
     *("html", "head", "meta", "title", "link", "style", "body", "header", "nav", "main", "section", "footer", "div"),
-    *("p", "h1", "h2", "h3", "ul", "ol", "li", "dl", "dt", "dd", "a", "span", "code", "bdi", "br", "time"),
+    *("p", "h1", "h2", "h3", "ul", "ol", "li", "dl", "dt", "dd", "a", "span", "strong", "code", "bdi", "br", "time"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "button", "details", "summary"),
     *("script", "svg", "g", "defs", "path", "use", "text", "clippath", "rect"),
 }
@@ -253,8 +257,67 @@ def test_privacy_is_told_where_plans_are_private_with_whose_word_it_rests_on() -
     assert page.text("svg").count("budget") == 1
 
 
+def test_how_models_fared_is_told_where_sites_say_it_by_model_and_as_their_own_words() -> None:
+    assert 'id="fared"' not in render(document())
+    audit = scored(9, 4)
+    page = Page(render(audit))
+    words = " ".join(page.text("section").split())
+    assert "These are the sites' own words: no audit computes them again." in words
+    labels = [one["aria-label"] for one in page.all("svg")]
+    for metric in ("auc", "loss"):
+        assert f"{metric} by model and site; the tables below have the figures." in labels
+    assert "worst: 3  Switzerland" in page.text("svg")
+    last = [one for one in audit["timeline"] if one["scores"]][-1]
+    figure = last["scores"]["figures"]["loss"]
+    assert f"of round {last['base_round']}" in page.texts["th"]
+    assert {f"{figure['mean']:.4g}", f"{figure['spread']:.4g}", f"{figure['deviation']:.4g}"} <= set(page.texts["td"])
+    assert f"worst: {figure['worst']['value']:.4g}" in page.texts["strong"]
+    assert figure["worst"]["value"] == max(site["metrics"]["loss"] for site in last["scores"]["sites"].values())
+
+
+def test_whose_eyes_sealed_scores_are_for_is_said_where_the_page_has_some() -> None:
+    audit = scored(9, 4)
+    warning = "they are not for everybody, and whoever has this page can read them"
+    assert warning in render(audit)
+    for one in audit["timeline"]:
+        if one["scores"]:
+            one["scores"]["sealed"] = False
+    assert warning not in render(audit)
+
+
+def test_who_was_filtered_is_told_whether_its_scores_can_be_read_or_not() -> None:
+    audit = scored(20, 4)
+    filtered = [one["round"] for one in audit["timeline"] for row in one["updates"] if row["reason"] == "filtered"]
+    known = {
+        one["round"]: one["scores"]["sites"]["2"]["norm"]
+        for one in audit["timeline"]
+        if one["scores"] and one["round"] in filtered
+    }
+    assert filtered
+    assert set(filtered) - known.keys()
+    table = render(audit).split('aria-label="Filtered updates"')[1].split("</table>")[0]
+    norms = [re.findall('<td class="n">(.*?)</td>', row)[0] for row in table.split("<tr>")[2:]]
+    assert norms == [f"{known[number]:.4g}" if number in known else "–" for number in filtered]
+
+
+def test_of_many_metrics_those_that_most_sites_say_are_shown_and_the_rest_is_counted() -> None:
+    audit = scored(5, 4)
+    scores = {member: Score(metrics={"auc": 0.5} | {f"own {member} {at}": 1.0 for at in range(9)}) for member in (1, 2)}
+    for one in audit["timeline"]:
+        one["scores"] = one["scores"] and {
+            "sealed": False,
+            "sites": {str(member): score.model_dump(mode="json") for member, score in scores.items()},
+            "figures": {metric: figure.document() for metric, figure in figures(scores).items()},
+        }
+    text = render(audit)
+    assert text.count("by model and site, as the sites say.") == MOST_SHOWN
+    assert f"the JSON has {19 - MOST_SHOWN} more" in text
+    assert "auc by model and site, as the sites say." in text
+
+
 def test_fifty_rounds_of_twenty_sites_are_under_two_megabytes() -> None:
     assert len(render(document(50, 20)).encode()) < 2_000_000
+    assert len(render(scored(50, 20)).encode()) < 2_000_000
 
 
 def test_the_same_document_gives_the_same_bytes_in_another_process() -> None:

@@ -212,6 +212,14 @@ def test_an_update_is_sealed_to_aggregators_auditors_and_its_own_site(cli: Cli, 
     assert site.trainer.seeds == [seed.number]
 
 
+def test_an_update_of_settlement_1_has_neither_witness_nor_metrics(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(settlement=1, seal="none")
+    site.steps(1)
+    header = decode(site.answering.outbox.blobs.get(site.round.updates[1].update)).header
+    assert header["member"] == 1
+    assert not {"witness", "metrics"} & header.keys()
+
+
 def test_without_an_age_key_no_update_is_made(cli: Cli, site: SiteAtWork) -> None:
     cli.open()
     site.answering.identities = ()
@@ -302,6 +310,15 @@ def test_a_round_without_a_budget_is_answered(cli: Cli, site: SiteAtWork) -> Non
     cli.open(privacy=private())
     site.steps()
     assert site.trainer.trained == 1
+
+
+def test_a_private_update_says_nothing_of_how_good_its_base_model_is(cli: Cli, site: SiteAtWork) -> None:
+    cli.open(privacy=private())
+    site.steps(1)
+    blob = read_by(cli, "aggregator", site.round.updates[1])
+    assert blob is not None
+    assert decode(blob).header["metrics"] == {}
+    assert site.trainer.metrics_asked == 0, "what is measured without noise is not even measured"
 
 
 def test_a_budget_that_cannot_be_computed_is_not_spent(

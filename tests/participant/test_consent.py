@@ -19,6 +19,7 @@ from ledger.logs import Log
 from ledger.plan import Plan, Training
 from ledger.receipts import StateFolder
 from ledger.sealing import public_key
+from ledger.updates import decode
 from participant.answering import Answering
 from participant.consent import Consent
 from participant.policy import PolicyFile
@@ -381,3 +382,16 @@ def test_a_member_without_the_role_is_not_told_to_accept_a_charter_for_it(site: 
     site.steps()
     assert "this round takes no update of ours  round 1  why member 1 (Site 1) is no participant" in site.said
     assert "charter" not in site.said
+
+
+# ------------------------------------------------------------------------------------------------ metrics
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_an_update_tells_metrics_unless_the_policy_says_that_it_does_not(tmp_path: Path, tells: bool) -> None:
+    site = Site(tmp_path, policy=UNSEALED + f"metrics = {str(tells).lower()}\n", accept_plans=True)
+    site.open()
+    site.steps(1)
+    update = site.loop.outbox.blobs.get(site.round.updates[1].update)
+    assert decode(update).header["metrics"] == ({"loss": 0.5} if tells else {})
+    assert site.trainer.metrics_asked == tells

@@ -137,14 +137,26 @@ def test_the_new_control_variate_is_the_gradient_at_the_base_over_all_examples(b
     assert {array.dtype for array in trained.values()} == {np.dtype(np.float32)}
 
 
+class Around(torch.optim.Optimizer):
+    """Steps by another's steps."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        super().__init__(inner.param_groups, {})
+        self.inner = inner
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.inner.step()
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
         lambda parameters, training: torch.optim.Adam(parameters, lr=0.01),
         lambda parameters, training: torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True),
         lambda parameters, training: torch.optim.SGD([{"params": parameters[:1]}, {"params": parameters[1:]}], lr=0.01),
+        lambda parameters, training: Around(plain(parameters, training)),
     ],
-    ids=["Adam", "momentum", "groups"],
+    ids=["Adam", "momentum", "groups", "one around another"],
 )
 def test_any_optimizer_is_given_the_changed_gradients(optimizer: Optimizer) -> None:
     """By FedProx it does what it would with the penalty written into the loss."""

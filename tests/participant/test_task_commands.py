@@ -104,6 +104,33 @@ def test_the_example_can_answer_ten_rounds_of_its_private_plan(data: str) -> Non
     assert ten <= privacy.budget < eleven
 
 
+STRATEGIES = {"fedprox": "mu = 0.1", "scaffold": ""}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_plan_of_a_strategy_that_changes_the_training_is_tried(tmp_path: Path, strategy: str) -> None:
+    plan = tmp_path / "plan.toml"
+    text = Path(TOML).read_text(encoding="utf-8") + f'[strategy]\nname = "{strategy}"\n{STRATEGIES[strategy]}\n'
+    plan.write_text(text)
+    told = json.loads(ok("check", TASK, "--data", DATA, "--plan", str(plan), "--json"))
+    assert (told["tensors"], told["notes"]) == (4, [])
+    assert told["after"]["loss"] < told["before"]["loss"]
+    read = read_plan(plan, lambda: genesis(load_task(Path(TASK)), 0))
+    assert told["update_bytes"] == update_bytes(read.update_tensors)
+    passes = read.training.epochs + (strategy == "scaffold")
+    assert told["round_seconds"] == pytest.approx(passes * told["epoch_seconds"])
+    own = changed(
+        tmp_path,
+        (
+            "    def load",
+            "    def train(self, *of_its_own):\n        super().train(*of_its_own)\n\n    def load",
+        ),
+    )
+    assert ok("check", own, "--data", DATA, "--plan", TOML)
+    said = refused("check", own, "--data", DATA, "--plan", str(plan))
+    assert f"in train: a plan of {strategy} adds to every gradient" in said
+
+
 def test_a_private_plan_that_cannot_work_is_noted_or_refused(tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     text = Path(PRIVATE).read_text(encoding="utf-8")
