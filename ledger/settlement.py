@@ -36,10 +36,10 @@ from ledger.updates import (
     Layout,
     Place,
     TensorBlob,
-    blob_size,
     decode_model,
     decode_update,
     encode,
+    max_model_bytes,
     to_float64,
 )
 
@@ -240,7 +240,10 @@ class _Round:
     # ---------------------------------------------------------------------------- the model
 
     def _base(self) -> TensorBlob:
-        return decode_model(self.blobs.get(self.place.base, limit=blob_size(self.plan.tensors)), self.plan)
+        try:
+            return decode_model(self.blobs.get(self.place.base, limit=max_model_bytes(self.plan)), self.plan)
+        except BlobTooLargeError as error:
+            raise InvalidBlobError(Reason.OVERSIZED, str(error)) from None
 
     def _remembered(self) -> TensorBlob | None:
         if self.state is None or not self.plan.state_tensors:

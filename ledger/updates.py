@@ -202,6 +202,11 @@ def blob_size(schema: Schema, header: Mapping[str, Any] = MODEL_HEADER) -> int:
     return len(layout.head(header)) + layout.size
 
 
+def max_model_bytes(plan: Plan) -> int:
+    """As far as a model is read: one of another form too, if it is no larger than an update, to say what is wrong."""
+    return max(plan.max_update_bytes, blob_size(plan.tensors))
+
+
 def encode(header: Mapping[str, Any], schema: Schema, tensors: Mapping[str, Array]) -> bytes:
     """The canonical blob of `tensors` (stored form, any shape, in the schema's names and sizes).
 

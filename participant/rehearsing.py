@@ -16,7 +16,7 @@ from ledger.cid import Cid
 from ledger.errors import BlobMissingError, UnavailableError, UsageError
 from ledger.history import Round
 from ledger.logs import Log
-from ledger.updates import TensorBlob, blob_size, decode, decode_model, to_float64
+from ledger.updates import TensorBlob, decode, decode_model, max_model_bytes, to_float64
 from participant.posted import Posted
 from participant.seeds import Seed
 from participant.site import Trains, trained_update
@@ -99,7 +99,7 @@ def rehearse(known: Round, trainer: Trains, posted: Posted, log: Log) -> Rehears
     said, plan = recorded.header, posted.plan(known)
     if plan.settlement == 1:
         raise UsageError(f"round {known.number} is of settlement 1, whose updates commit to nothing: name a later one")
-    base = decode_model(posted.blobs.get(known.opened.base, limit=blob_size(plan.tensors)), plan).tensors
+    base = decode_model(posted.blobs.get(known.opened.base, limit=max_model_bytes(plan)), plan).tensors
     metrics = (said["metrics"], trainer.metrics(base)) if said["metrics"] else None
     seed = _seed(known, posted, trainer.fingerprint, said["witness"])
     tensors = None

@@ -23,11 +23,11 @@ from ledger.updates import (
     NO_WITNESS,
     Array,
     Place,
-    blob_size,
     decode_model,
     decode_update,
     encode,
     from_float64,
+    max_model_bytes,
     to_float64,
     update_header,
 )
@@ -116,7 +116,7 @@ def make_update(
         InvalidBlobError: If they, or what was trained, are not what the round asks for.
     """
     place, plan = Place.of(genesis, known.opened), read_plan(known, blobs)
-    base = decode_model(blobs.get(known.opened.base, limit=blob_size(plan.tensors)), plan).tensors
+    base = decode_model(blobs.get(known.opened.base, limit=max_model_bytes(plan)), plan).tensors
     tensors = sent(train(base, plan), base, plan)
     measured = metrics(base) if metrics and plan.settlement > 1 and plan.privacy is None else {}
     header = update_header(place, member, examples, witness if plan.settlement > 1 else None, measured)

@@ -21,7 +21,7 @@ from ledger.scores import public_scores
 from ledger.sealing import largest_sealed
 from ledger.storage import Blobs
 from ledger.strategies import max_state_bytes, read_state
-from ledger.updates import Place, blob_size, decode_model
+from ledger.updates import Place, decode_model, max_model_bytes
 
 
 @dataclass
@@ -189,7 +189,7 @@ class ClosedRound:
         if is_model(self.store, model, plan, self.threads):
             self.audit.hashed.add(model)
             return
-        blob = self._get(model, what, blob_size(plan.tensors))
+        blob = self._get(model, what, max_model_bytes(plan))
         try:
             if blob is not None:
                 decode_model(blob, plan)

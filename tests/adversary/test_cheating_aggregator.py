@@ -16,13 +16,13 @@ from ledger.audit.origin import Claims
 from ledger.audit.report import Report, Verdict
 from ledger.choices import Equally, FedAdam, Krum
 from ledger.cid import Cid, cid_of
-from ledger.errors import BlobMissingError, Refused
+from ledger.errors import BlobMissingError, InvalidBlobError, Refused
 from ledger.facts import ErasureReason, RoundSettled
 from ledger.history import Status
 from ledger.manifest import Manifest, Reason, Row, Score
-from ledger.plan import Plan
+from ledger.plan import Plan, TensorSpec
 from ledger.settlement import Settlement, settle
-from ledger.updates import MODEL_HEADER, decode, encode
+from ledger.updates import MODEL_HEADER, decode, encode, update_header
 from tests.chains import Chain
 from tests.world import CHARTER_2, PLAN, SCHEMA, World, tensors
 
@@ -328,23 +328,14 @@ def with_the_state_before(world: World) -> None:
     publishing(lambda honest: with_manifest(honest, state=before))(world)
 
 
-def settled_by(
-    plan: Plan | None = None, state: Callable[[World], bytes | None] | None = None
-) -> Callable[[World], None]:
+def settled_by(plan: Plan = ROBUST, state: Callable[[World], bytes | None] = state_after) -> Callable[[World], None]:
     """Settle round 2 by another plan, or from another state than the one after round 1; all documents fit."""
 
     def play(world: World) -> None:
-        history, before = world.contract.history(), state_after(world)
-        known, other = history.rounds[2], state(world) if state else before
-        settlement = settle(
-            world.place(),
-            plan,
-            known.updates.values(),
-            world.store,
-            (),
-            state=world.store.put(other) if other else None,
-            eligible=known.eligible,
-        )
+        known, other = world.contract.history().rounds[2], state(world)
+        begins = world.store.put(other) if other else None
+        updates, place = known.updates.values(), world.place()
+        settlement = settle(place, plan, updates, world.store, (), state=begins, eligible=known.eligible)
         world.aggregator.publish(Proposal(2, world.contract.head(), settlement))
 
     return play
@@ -493,6 +484,28 @@ def test_a_filter_looks_at_no_fewer_updates_than_the_quorum(remembered: World) -
     assert remembered.contract.history().rounds[2].status is Status.ABORTED
     assert {one.excluded for one in manifest_of(remembered, 2).updates} == {None, Reason.UNAVAILABLE}
     assert audited(remembered).verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("more", [3, 5000], ids=["small", "larger than any update"])
+def test_a_round_that_steps_from_a_base_of_another_form_is_violated_whoever_settled_it(
+    more: int, tmp_path: Path
+) -> None:
+    schema, fewer = SCHEMA | {"bias": TensorSpec(dtype="F16", shape=[more])}, {"weight": SCHEMA["weight"]}
+    base = encode(MODEL_HEADER, schema, tensors(0) | {"bias": np.zeros(more, np.float16)})
+    world, plan = World(tmp_path, genesis=base), PLAN.model_copy(update={"tensors": fewer, "strategy": FedAdam()})
+    world.contract.open(world.aggregator.account, world.store.put(plan.encode()), 0, terms(plan))
+    for member in (1, 2):
+        values = {"weight": tensors(member)["weight"]}
+        world.post(member, encode(update_header(world.place(), member, 10), fewer, values))
+    with pytest.raises(InvalidBlobError):
+        world.aggregator.propose()
+    world.chain.pass_time(PLAN.window + 1)
+    known, place = world.contract.history().rounds[1], world.place()
+    plain = settle(place, PLAN.model_copy(update={"tensors": fewer}), known.updates.values(), world.store, ())
+    world.aggregator.publish(Proposal(1, world.contract.head(), plain))
+    report = audited(world)
+    assert report.verdict is Verdict.VIOLATED
+    assert "its base model" in texts(report)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from ledger.chain.transactions import SignedTransaction
 from ledger.cid import RAW, Cid
 from ledger.entries import Entry, fact_data, words
 from ledger.facts import Role
-from ledger.manifest import Manifest, Reason
+from ledger.manifest import Manifest, Reason, Score
 from ledger.plan import Plan, TensorSpec
 from ledger.sealing import Annex, Sealed, mask, open_key, readers, seal, write_annex, write_grant
 from ledger.updates import MODEL_HEADER, Array, Layout, Place, decode, encode, update_header
@@ -40,6 +40,7 @@ SCHEMA = {"bias": TensorSpec(dtype="F16", shape=[25]), "weight": TensorSpec(dtyp
 SEALED = PLAN.model_copy(update={"seal": "age", "tensors": SCHEMA})
 NOTE = "record 4711 was left out"
 EXAMPLES = 10
+METRICS = {member: {"auroc-held-out": 0.5 + 0.0123456789 * member} for member in range(1, 6)}
 WINDOW = 8  # bytes
 
 # Where -> what stands there in clear (the names of fields), and what is sealed there.
@@ -61,11 +62,12 @@ SEEN: dict[str, tuple[str, str]] = {
     ),
     "charter, plan, base model, model": ("all of it", ""),
     "manifest": (
-        "`kind`, `settlement`, `chain_id`, `ledger`, `round`, `plan`, `base`, `counted`, `model`; "
+        "`kind`, `settlement`, `chain_id`, `ledger`, `round`, `plan`, `base`, `counted`, `model`, `state`; "
+        "`scores`, which are null unless the plan makes them public; "
         "of each update `member`, `update`, `weight`, `excluded`",
-        "`annex`: the keys handed on; for how many readers, and how many keys",
+        "`annex`: the keys handed on, and the scores; for how many readers, and how long it is",
     ),
-    "update": ("", "the update; its size, which plan and entry tell of an honest one"),
+    "update": ("", "the update; its size, which plan and entry tell of an honest one but for its metrics"),
     "key blob": ("", "the update's key; for how many: the readers and the site"),
     "report": (
         "`kind`, `chain_id`, `ledger`, `round`, `plan`, `base`, `head`, `verdict`, `findings`",
@@ -143,11 +145,10 @@ def played(folder: Path) -> Seen:
     world = World(folder, participants=5, genesis=encode(MODEL_HEADER, SCHEMA, values(0)))
     world.aggregator.open(SEALED)
     known, place = world.contract.history().rounds[1], world.place()
+    seeds = {member: Seed.of(str(identity_of(world.participants[member - 1])), known) for member in range(1, 6)}
     headers = {
-        member: update_header(
-            place, member, EXAMPLES, Seed.of(str(identity_of(world.participants[member - 1])), known).witness(b"")
-        )
-        for member in range(1, 6)
+        member: update_header(place, member, EXAMPLES, seed.witness(b""), METRICS[member])
+        for member, seed in seeds.items()
     }
     diverged = values(4)
     diverged["weight"][7] = np.nan
@@ -280,8 +281,9 @@ def test_the_manifest_has_the_listed_fields_and_the_annex_is_opaque(seen: Seen) 
     }
     parsed = AgeFile.parse(seen.annex)
     assert parsed.recipients == len(readers(known)) == 2
-    like_it = AgeFile.parse(base64.b64decode(write_annex(seen.place, Annex(masked), readers(known).values())))
-    assert parsed.size == like_it.size  # how many keys; of which members, the manifest's reasons tell
+    scores = {member: Score(metrics=METRICS[member]) for member in (1, 2)}
+    annex = write_annex(seen.place, Annex(masked, scores), readers(known).values())
+    assert parsed.size == AgeFile.parse(base64.b64decode(annex)).size  # of which members, the manifest's reasons tell
 
 
 def test_a_sealed_update_tells_its_size_and_that_one_key_opens_it(seen: Seen) -> None:
@@ -290,7 +292,7 @@ def test_a_sealed_update_tells_its_size_and_that_one_key_opens_it(seen: Seen) ->
         parsed = AgeFile.parse(one.update)
         assert parsed.recipients == 1
         assert parsed.size == len(seen.updates[member])
-        honest = len(layout.head(update_header(seen.place, member, EXAMPLES))) + layout.size
+        honest = len(layout.head(update_header(seen.place, member, EXAMPLES, metrics=METRICS[member]))) + layout.size
         assert (parsed.size == honest) == (member != 3)
 
 
@@ -376,7 +378,9 @@ def secrets(seen: Seen, members: Iterable[int]) -> set[bytes]:
         end, witness = 8 + int.from_bytes(update[:8], "little"), decode(update).header["witness"]
         found |= windows(update[:end].replace(witness.encode(), b"")) | windows(update[end:])
         found |= windows(bytes.fromhex(witness))
-        known |= windows(Layout(SCHEMA).head(update_header(seen.place, member, EXAMPLES, witness="")))
+        known |= windows(
+            Layout(SCHEMA).head(update_header(seen.place, member, EXAMPLES, witness="")).rstrip() + b" " * 8
+        )
         owner = identity_of(seen.world.participants[member - 1] if member != 5 else seen.world.account("nobody"))
         key = open_key(seen.sealed[member].key_blob or b"", [owner])
         assert key is not None
@@ -397,6 +401,7 @@ def test_no_8_bytes_of_any_update_its_witness_its_header_or_its_key_stand_anywhe
     secret = secrets(seen, seen.updates)
     assert len(secret) > 5 * (2 * 25 + 4 * 500)
     assert windows(NOTE.encode()) <= secret
+    assert windows(b"auroc-held-out") | windows(b"0.5123456789") <= secret
     assert leaked(secret, (blob for blob in seen.everything() if blob != seen.report)) == []
 
 

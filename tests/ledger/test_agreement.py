@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger.agreement import AGREED, Agreed, changes, described, values
+from ledger.choices import Krum
 from ledger.cid import RAW, Cid, cid_of
 from ledger.errors import UnavailableError
 from ledger.plan import DpSgd, TensorSpec, Training
@@ -58,8 +59,11 @@ def test_every_value_of_a_plan_is_told_in_full() -> None:
     assert told["training.batch_size"] == 1
     assert told["strategy.name"] == "fedavg"
     assert told["participants_attest"] == "false"
-    sections = {"strategy", "weighting", "training", "privacy", "tensors"}
-    assert {key.split(".")[0] for key in told} | sections == set(type(PLAN).model_fields)
+    none = {"filter", "clipping", "wire", "privacy"}
+    assert {key.split(".")[0] for key in told} == set(type(PLAN).model_fields) - none - {"tensors"}
+    chosen = {"filter": Krum(attackers=1), "clipping": 2.5, "wire": "BF16"}
+    told = values(PLAN.model_copy(update=chosen))
+    assert (told["filter.attackers"], told["clipping"], told["wire"]) == (1, 2.5, "BF16")
 
 
 def test_what_changed_is_told_key_by_key_old_and_new() -> None:

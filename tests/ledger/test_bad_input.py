@@ -408,7 +408,7 @@ ROUNDS = [
         {"p.toml": PLAN_TOML.replace("0.1", "nan")}, party=AGGREGATOR),
     Bad("open with a window below 0", "round open p.toml", 2, "window", {"p.toml": PLAN_TOML.replace("600", "-600")},
         party=AGGREGATOR),
-    Bad("open with an unknown strategy", "round open p.json", 2, "strategy.name",
+    Bad("open with an unknown strategy", "round open p.json", 2, "strategy: its name is to be one of",
         {"p.json": plan(strategy={"name": "magic"})}, party=AGGREGATOR),
     Bad("open with a wrong type", "round open p.json", 2, "quorum", {"p.json": plan(quorum="two")}, party=AGGREGATOR),
     Bad("open with an unknown key", "round open p.json", 2, "did you mean window?", {"p.json": plan(windw=1)},

@@ -118,7 +118,7 @@ def test_the_annex_opens_for_the_readers_alone_and_leads_to_every_update(world: 
     annex = base64.b64decode(manifest_of(world).annex or "")
     for who in (identity_of(world.aggregator.account), identity_of(world.auditor)):
         document = json.loads(age_js.open(annex, str(who)))
-        assert document | {"keys": None} == {"kind": "annex", **world.place().document(), "keys": None}
+        assert document | {"keys": None} == {"kind": "annex", **world.place().document(), "keys": None, "scores": {}}
         assert sorted(document["keys"]) == ["1", "2", "3"]
         for member, one in sealed.items():
             key = unmasked(document["keys"][str(member)], one.key_blob or b"")

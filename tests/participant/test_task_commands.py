@@ -347,7 +347,7 @@ def test_without_a_policy_a_check_says_nothing_of_one() -> None:
 def test_a_plan_with_too_little_room_for_an_update_is_refused(tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text("max_update_bytes = 2000\n" + Path(TOML).read_text(encoding="utf-8"))
-    assert f"an update has up to 2,204 bytes, max_update_bytes of {plan} is 2,000: raise it" in refused(
+    assert f"an update has up to 6,812 bytes, max_update_bytes of {plan} is 2,000: raise it" in refused(
         "check", TASK, "--data", DATA, "--plan", str(plan)
     )
 
