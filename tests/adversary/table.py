@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ledger.audit.checks import MEANINGS
-from tests.adversary import frauds, test_bundle_frauds, test_cheating_aggregator, test_lying_nodes, test_overspending
+from tests.adversary import (
+    frauds,
+    test_bundle_frauds,
+    test_cheating_aggregator,
+    test_lying_nodes,
+    test_overspending,
+    test_sealed_filters,
+)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
 
@@ -18,6 +25,8 @@ def corpus() -> Iterator[tuple[str, str, int, str]]:
         *test_cheating_aggregator.REMEMBERING.items(),
     ]:
         yield "aggregator", name, check, "violated"
+    for name in test_sealed_filters.FRAUDS:
+        yield "aggregator, sealed round", name, 7, "violated"
     for name, (_, check, _) in test_overspending.FRAUDS.items():
         yield "site", name, check, "violated"
     for name, (_, _, check, verdict, _) in test_lying_nodes.FRAUDS.items():
