@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,16 +126,10 @@ class Round:
         header = update_header(self.place, member, update.examples, metrics=update.metrics)
         return encode(header, self.plan.update_tensors, update.tensors)
 
-    def settle(
-        self,
-        updates: Mapping[int, Update | Raw],
-        order: Sequence[int] | None = None,
-        threads: int = 1,
-        unavailable: Collection[int] = (),
-        blobs: Any = None,
-    ) -> Settlement:
-        """Settle it: updates arrive in some order, sealed if the plan says so, and stand in memory if nowhere else."""
-        store = Memory() if blobs is None else blobs
+    def post(
+        self, updates: Mapping[int, Update | Raw], store: Any, order: Sequence[int] | None = None
+    ) -> tuple[list[UpdateRecorded], dict[int, str]]:
+        """Store updates, sealed if the plan says so; what is recorded of them, in their order, and their keys."""
         recorded, keys = [], {}
         for member in order or list(updates):
             blob, key_blob = self.blob(member, updates[member]), None
@@ -144,9 +138,26 @@ class Round:
                 assert sealed.key_blob is not None
                 blob, key_blob = sealed.update, Bytes32(cid_of(sealed.key_blob).digest)
                 keys[member] = open_key(sealed.key_blob, [READER]) or ""
-            recorded.append(
-                UpdateRecorded(self.number, member, store.put(blob), key_blob, updates[member].examples, PLACE.ledger)
-            )
+            cid, examples = store.put(blob), updates[member].examples
+            recorded.append(UpdateRecorded(self.number, member, cid, key_blob, examples, PLACE.ledger))
+        return recorded, keys
+
+    def settle(
+        self,
+        updates: Mapping[int, Update | Raw],
+        order: Sequence[int] | None = None,
+        threads: int = 1,
+        blobs: Any = None,
+    ) -> Settlement:
+        """Settle it, with updates that arrive in some order and are stored in memory if nowhere else."""
+        store = Memory() if blobs is None else blobs
+        recorded, keys = self.post(updates, store, order)
+        return self.settle_posted(recorded, keys, store, threads)
+
+    def settle_posted(
+        self, recorded: Sequence[UpdateRecorded], keys: Mapping[int, str], store: Any, threads: int = 1
+    ) -> Settlement:
+        """Settle it, with updates that were posted."""
         store.put(self.base)
         state: Cid | None = store.put(self.state) if self.state else None
         return settle(
@@ -154,7 +165,7 @@ class Round:
             self.plan,
             recorded,
             store,
-            unavailable,
+            (),
             threads=threads,
             keys=keys,
             state=state,
