@@ -222,8 +222,9 @@ class _Round:
             if self.plan.seal != "none":
                 blob = self._opened(update)
                 return blob[len(blob) - layout.size + first : len(blob) - layout.size + last]
+            head = sum(node.file_size for node in leaves) - layout.size
+            first, last = head + first, head + last
             with self.blobs.open(update.update) as stored:
-                first, last = stored.size - layout.size + first, stored.size - layout.size + last
                 numbers, room, read = range(first // CHUNK, -(-last // CHUNK)), bytearray(CHUNK), []
                 for number in numbers:
                     chunk = stored.leaf(number, room)

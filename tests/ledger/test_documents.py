@@ -1,16 +1,21 @@
 """Documents have one byte form and are read back strictly."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pyrage.x25519 import Identity
 
 from ledger.cid import cid_of
 from ledger.documents import canonical, parse
 from ledger.errors import InvalidBlobError
-from ledger.manifest import Manifest, Reason, Row, Score
+from ledger.manifest import Manifest, Reason, Row, Score, max_manifest_bytes
 from ledger.plan import Plan
-from tests.world import PLAN
+from ledger.sealing import MOST_RECIPIENTS, Annex, write_annex
+from ledger.updates import are_metrics
+from tests.ledger.test_settlement import PLACE
+from tests.world import PLAN, age_key
 
 
 def test_a_plan_is_read_back_as_it_was_written() -> None:
@@ -122,6 +127,30 @@ def test_a_manifest_is_the_known_bytes_and_says_weights_reasons_and_scores_and_n
         b'{"excluded":"filtered","member":7,"update":"b' + b"e" * 58 + b'","weight":null}]}'
     )  # fmt: skip
     assert Manifest.decode(MANIFEST.encode()) == MANIFEST
+
+
+@pytest.mark.parametrize("updates", [1, 30])
+def test_no_manifest_is_larger_than_it_is_read_whatever_metrics_sites_tell(updates: int) -> None:
+    names = [f"{number:064b}".translate({48: '"', 49: "\\"}) for number in range(16)]
+    metrics = dict.fromkeys(names, -1.2345678901234567e-6)
+    assert are_metrics(metrics)
+    score = Score(norm=-1.2345678901234567e-6, distance=-1.2345678901234567e-6, metrics=metrics)
+    members = range(65535, 65535 - updates, -1)
+    place = replace(PLACE, chain_id=(1 << 53) - 1, round=(1 << 53) - 1)
+    annex = Annex({member: bytes(32) for member in members}, dict.fromkeys(members, score))
+    keys = [age_key(Identity.generate()) for _ in range(MOST_RECIPIENTS)]
+    row = Row(member=65535, update="b" + "c" * 58, weight=(1 << 53) - 1, excluded=None)
+    manifest = Manifest(
+        settlement=2,
+        **place.document(),
+        updates=[row] * updates,
+        counted=updates,
+        model="b" + "m" * 58,
+        state=str(cid_of(b"what the server remembers")),
+        scores={str(member): score for member in members},
+        annex=write_annex(place, annex, keys),
+    )
+    assert len(manifest.encode()) <= max_manifest_bytes(updates, len(keys))
 
 
 @pytest.mark.parametrize("state", ["", "b" + "a" * 58, "b" + "7" * 58, "Qm" + "a" * 44, "b" + "S" * 58, 5])

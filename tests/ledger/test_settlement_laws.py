@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +33,15 @@ from ledger.choices import (
     Scaffold,
     TrimmedMean,
 )
+from ledger.cid import CHUNK, Cid, cid_of
+from ledger.errors import BlobMismatchedError
 from ledger.plan import Dtype, Plan, TensorSpec
 from ledger.settlement import Settlement
+from ledger.storage import Blob
 from ledger.storage.folder import FolderStore
 from ledger.strategies import max_state_bytes, read_state
 from ledger.updates import Schema, decode, encode, from_float64
-from tests.ledger.test_settlement import DTYPES
+from tests.ledger.test_settlement import DTYPES, InMemory, Memory
 from tests.rounds import MIXED, Round, Update, drawn, first, is_finite, plan_of, stored, values_in
 
 ACROSS = {
@@ -203,6 +206,47 @@ def test_trimming_nothing_of_two_updates_is_the_plain_mean_to_the_byte() -> None
     two = {member: updates[member] for member in (1, 2)}
     trimmed = replace(round_, plan=round_.plan.model_copy(update={"average": TrimmedMean(share=0.4)}))
     assert trimmed.settle(two).model == round_.settle(two).model
+
+
+# ------------------------------------------------------------------------------ what is read a second time
+
+
+class Changing(Memory):
+    """Shows one blob otherwise once it was read."""
+
+    def __init__(self, change: Callable[[bytes], bytes], cid: Cid) -> None:
+        super().__init__()
+        self.change, self.cid, self.times = change, cid, 0
+
+    @contextmanager
+    def open(self, cid: Cid) -> Iterator[Blob]:
+        self.times += cid == self.cid
+        whole = self.blobs[cid]
+        yield InMemory(self.change(whole) if cid == self.cid and self.times > 1 else whole)
+
+
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut by a value": lambda blob: blob[:-4],
+    "cut by a leaf": lambda blob: blob[:-CHUNK],
+    "cut to whole leaves": lambda blob: blob[: len(blob) // CHUNK * CHUNK],
+    "cut to its head": lambda blob: blob[:100],
+    "emptied": lambda blob: b"",
+    "longer by a value": lambda blob: blob[:-4] + bytes(4) + blob[-4:],
+    "longer by a leaf": lambda blob: blob[:CHUNK] + blob,
+    "altered": lambda blob: blob[:-9] + bytes([blob[-9] ^ 1]) + blob[-8:],
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("size", [1 << 28, 100_000])
+def test_an_update_that_was_changed_after_it_was_read_first_is_mismatched(how: str, size: int) -> None:
+    schema: Schema = {"w": TensorSpec(dtype="F32", shape=[3 * CHUNK // 4])}
+    round_ = first(plan_of(schema, average=Median(), weighting=Equally()), {"w": [0.0] * (3 * CHUNK // 4)})
+    updates = {member: Update({"w": np.arange(3 * CHUNK // 4, dtype=np.float32) + member}) for member in (1, 2, 3)}
+    store = Changing(CHANGES[how], cid_of(round_.blob(2, updates[2])))
+    with room(size), pytest.raises(BlobMismatchedError) as error:
+        round_.settle(updates, blobs=store)
+    assert error.value.cid == store.cid
 
 
 # ----------------------------------------------------------------------------------- what bounds what
