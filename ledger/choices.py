@@ -134,7 +134,7 @@ class ByTable(Document):
     @property
     def most(self) -> int:
         """The most that any weighs."""
-        return max(self.others, *self.weights.values())
+        return max([self.others, *self.weights.values()])
 
 
 # ------------------------------------------------------- robust against some sites

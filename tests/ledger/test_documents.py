@@ -15,7 +15,7 @@ from ledger.plan import Plan
 from ledger.sealing import MOST_RECIPIENTS, Annex, write_annex
 from ledger.updates import are_metrics
 from tests.ledger.test_settlement import PLACE
-from tests.world import PLAN, age_key
+from tests.world import PLAN, age_key, private
 
 
 def test_a_plan_is_read_back_as_it_was_written() -> None:
@@ -53,6 +53,10 @@ def test_anything_but_canonical_json_is_refused(raw: bytes) -> None:
         parse(raw)
 
 
+SCAFFOLD = {"name": "scaffold", "server_learning_rate": 1}
+PRIVATE = private().model_dump(mode="json")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -72,6 +76,33 @@ def test_anything_but_canonical_json_is_refused(raw: bytes) -> None:
         ({"strategy": {"name": "magic"}}, "strategy"),
         ({"weighting": {"by": "examples", "cap": (1 << 32) + 1}}, "cap"),
         ({"deadline": 1}, "deadline"),
+        ({"strategy": {"name": ["fedavg"]}}, "its name is to be one of fedavg, fedprox, "),
+        ({"strategy": 5}, "its name is to be one of"),
+        ({"strategy": {"name": "fedprox", "mu": 0}}, "mu"),
+        ({"strategy": {"name": "fedprox"}}, "mu"),
+        ({"strategy": {"name": "fedavg", "mu": 1}}, "mu"),
+        ({"strategy": {"name": "fedadam", "beta_1": 1}}, "beta_1"),
+        ({"strategy": {"name": "fedadam", "tau": 0}}, "tau"),
+        ({"strategy": {"name": "fedavgm", "server_learning_rate": 1e6}}, "server_learning_rate"),
+        ({"weighting": {"by": "size"}}, "its by is to be one of examples, equal, table"),
+        ({"weighting": {"by": "table", "weights": {"0": 1}, "others": 1}}, "weights"),
+        ({"weighting": {"by": "table", "weights": {"01": 1}, "others": 1}}, "weights"),
+        ({"weighting": {"by": "table", "weights": {"1": 0}, "others": 1}}, "weights"),
+        ({"average": {"name": "mode"}}, "its name is to be one of mean, median, trimmed-mean"),
+        ({"average": {"name": "median"}}, 'a median knows no weights: say so with weighting by "equal"'),
+        ({"average": {"name": "trimmed-mean", "share": 0.5}, "weighting": {"by": "equal"}}, "share"),
+        ({"average": {"name": "trimmed-mean", "share": 0}, "weighting": {"by": "equal"}}, "share"),
+        ({"filter": {"name": "krum", "attackers": 1, "keep": None}}, "a quorum of 5"),
+        ({"filter": {"name": "krum", "attackers": 0, "keep": 0}, "quorum": 3}, "keep"),
+        ({"filter": {"name": "bulyan", "attackers": 0, "keep": None}}, "filter"),
+        ({"clipping": 0}, "clipping"),
+        ({"clipping": "1"}, "clipping"),
+        ({"wire": "F64"}, "wire"),
+        ({"strategy": SCAFFOLD, "clipping": 1}, "scaffold takes no filter, no clipping and the mean"),
+        ({"strategy": SCAFFOLD, "tensors": {"control/w": {"dtype": "F32", "shape": [1]}}}, "rename it"),
+        ({"strategy": SCAFFOLD, "max_update_bytes": 30}, "do not fit"),
+        ({"strategy": SCAFFOLD, "privacy": PRIVATE}, "scaffold changes how sites train, and so does privacy"),
+        ({"strategy": {"name": "fedprox", "mu": 1}, "privacy": PRIVATE}, "fedprox changes how sites train"),
     ],
 )
 def test_a_plan_that_settlement_cannot_follow_is_refused(change: dict[str, Any], why: str) -> None:
@@ -79,6 +110,12 @@ def test_a_plan_that_settlement_cannot_follow_is_refused(change: dict[str, Any],
     with pytest.raises(InvalidBlobError, match=why) as refused:
         Plan.decode(canonical(document))
     assert refused.value.reason == "malformed"
+
+
+def test_a_table_of_weights_may_name_nobody() -> None:
+    table = {"by": "table", "weights": {}, "others": 7}
+    plan = Plan.decode(canonical(PLAN.model_dump(mode="json") | {"weighting": table}))
+    assert (plan.weighting.most, plan.weighting.of(1, 100)) == (7, 7)
 
 
 @pytest.mark.parametrize("blob", [b"", b"null", b"{}", b"[" * 100_000, PLAN.encode() + b" ", b"\xff\xfe"])
