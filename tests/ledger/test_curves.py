@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
@@ -22,6 +23,8 @@ from ledger.receipts import StateFolder
 from ledger.sealing import Identity
 from tests.ledger.test_scores_audit import settle
 from tests.world import PLAN, SEALED, World, identity_of, tensors
+
+ROBUST = {"filter": Krum(attackers=1), "clipping": 1.0, "weighting": Equally(), "quorum": 5}
 
 
 class Partner:
@@ -83,8 +86,7 @@ def test_what_sites_say_stands_at_the_step_of_the_model_and_what_is_of_updates_a
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, participants=5)
-    changes = {"filter": Krum(attackers=1), "clipping": 1.0, "weighting": Equally(), "quorum": 5}
-    settle(world, PLAN.model_copy(update=changes), {1: {"auc": 0.5, "loss": 1.0}, 2: {"auc": 0.25}})
+    settle(world, PLAN.model_copy(update=ROBUST), {1: {"auc": 0.5, "loss": 1.0}, 2: {"auc": 0.25}})
     settle(world, PLAN, {1: {"auc": 0.75}})
     partner = Partner(world, tmp_path / "a").look()
     first, second = events(partner.curves.folder)[:2]
@@ -193,10 +195,18 @@ def test_a_folder_that_cannot_be_written_any_more_is_logged_and_written_anew_onc
 
 
 def test_numbers_that_tensorboard_does_not_know_are_left_out(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    settle(world, PLAN, {1: {"loss": 1e308}, 2: {"loss": 0.5}, 3: {"loss": -1e300}})
+    world = World(tmp_path, participants=5)
+    world.aggregator.open(PLAN.model_copy(update=ROBUST))
+    for member in range(1, 6):
+        values = tensors(member / 8)
+        if member == 4:
+            values["weight"] = np.full(4, 1e38, np.float32)  # its squared distance is beyond a float32
+        world.post(member, world.update(member, values))
+    world.settle()
     partner = Partner(world, tmp_path / "a").look()
-    assert [point for point in partner.points if point[0].startswith("loss/")] == [("loss/2 Site 2", 0, 0.5)]
+    assert [tag for tag, _, _ in partner.points if tag.startswith("distance/")] == [
+        f"distance/{member} Site {member}" for member in (1, 2, 3, 5)
+    ]
     assert partner.said.getvalue() == ""
 
 
