@@ -8,6 +8,7 @@ that is.
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,9 @@ except ImportError as error:
 Scalar = tuple[str, int, float]
 """Tag, step and value."""
 
+Points = dict[tuple[str, int], tuple[float, int]]
+"""Value and time, by tag and step."""
+
 OURS = "events.out.tfevents.{}.fedledger"
 """Files of ours; TensorBoard reads those of a folder in the order of their names."""
 A_WHILE = 2.0
@@ -50,7 +54,7 @@ LARGEST = 3.4e38
 
 @dataclass
 class Curves:
-    """The curves in one folder, begun anew by each process, so that no round is in them twice.
+    """The curves in one folder, begun anew by each process, so that no point is in them twice.
 
     Attributes:
         folder: Where TensorBoard looks; files of ours in it are replaced, and no others.
@@ -67,18 +71,16 @@ class Curves:
     log: Log
     _file: Path | None = field(default=None, init=False)
     """None where it has to be begun."""
-    _written: set[int] = field(default_factory=set, init=False)
-    """The rounds that are in it."""
-    _points: set[tuple[str, int]] = field(default_factory=set, init=False)
-    """Its tags and steps: of several rounds on one model, what was said first stands."""
+    _points: Points = field(default_factory=dict, init=False)
+    """All that are known; of several rounds on one model, what was said first stands."""
+    _rounds: set[int] = field(default_factory=set, init=False)
+    """Those whose points these are."""
     _again: dict[int, float] = field(default_factory=dict, init=False)
     """When to ask again for what a round needs."""
-    _rests: float = field(default=0.0, init=False)
-    """Until when nothing is tried, after something else failed."""
 
     def __post_init__(self) -> None:
         try:
-            self._begin()
+            self._write(Points())
         except OSError as error:
             raise UsageError(
                 f"{self.folder} is no folder to write curves to ({error.strerror}): name another with --tensorboard"
@@ -86,37 +88,31 @@ class Curves:
 
     def follow(self, view: View) -> None:
         """Write the rounds that are settled for good and not written yet; whoever calls is not stopped by an error."""
-        started = time.monotonic()
-        if started < self._rests:
-            return
         try:
-            file = self._file or self._begin()
-            for entry, _ in view.entries:
-                fact = entry.fact
-                if entry.block > view.final or time.monotonic() > started + A_WHILE:
-                    return
-                if isinstance(fact, RoundSettled) and fact.round not in self._written:
-                    self._write(file, view.history, view.history.rounds[fact.round], entry.time)
+            added = self._new(view)
+            if added or self._file is None:
+                self._write(added)
         except Exception as error:
-            self._file, self._rests = None, started + AGAIN  # half a record may be at its end
+            self._file = None  # half a record may be at its end
             self.log.stuck("no curves can be written", why=error)
 
-    def _begin(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob(OURS.format("*")):
-            old.unlink()
-        self._written.clear()
-        self._points.clear()
-        self._file = self.folder / OURS.format(f"{int(time.time()):010}")
-        # The second: what TensorBoard has read in this folder before is not to be shown any more.
-        first = Event(file_version="brain.Event:2"), Event(session_log=SessionLog(status=SessionLog.START))
-        self._file.write_bytes(b"".join(map(_record, first)))
-        return self._file
+    def _new(self, view: View) -> Points:
+        started, added = time.monotonic(), Points()
+        for entry, _ in view.entries:
+            fact = entry.fact
+            if entry.block > view.final or time.monotonic() > started + A_WHILE:
+                break
+            if isinstance(fact, RoundSettled) and fact.round not in self._rounds:
+                for tag, step, value in self._read(view.history, view.history.rounds[fact.round]):
+                    if abs(value) <= LARGEST and (tag, step) not in self._points:
+                        added.setdefault((tag, step), (value, entry.time))
+        return added
 
-    def _write(self, file: Path, history: History, known: Round, moment: int) -> None:
+    def _read(self, history: History, known: Round) -> list[Scalar]:
+        """What a round adds; nothing where that is not to be had yet."""
         number = known.number
         if time.monotonic() < self._again.get(number, 0.0):
-            return
+            return []
         try:
             manifest = read_manifest(known, self.store)
             scores = scores_in(history, known, manifest, lambda: self.identities) if manifest else {}
@@ -124,17 +120,33 @@ class Curves:
         except FedledgerError as error:
             self._again[number] = time.monotonic() + AGAIN
             self.log.stuck("no curves of a round yet", round=number, why=error)
+            return []
+        self._rounds.add(number)
+        return list(scalars(history, known, manifest, scores, own)) if manifest else []
+
+    def _write(self, added: Points) -> None:
+        last = dict(sorted(self._points))  # the last step of each tag
+        self._points |= added
+        if self._file is not None and all(step > last.get(tag, -1) for tag, step in added):
+            with self._file.open("ab") as file:
+                file.write(b"".join(map(self._point, sorted(added))))
             return
-        points, added = set(), b""
-        for tag, step, value in scalars(history, known, manifest, scores, own) if manifest else ():
-            if abs(value) <= LARGEST and (tag, step) not in self._points:
-                points.add((tag, step))
-                summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-                added += _record(Event(wall_time=moment, step=step, summary=summary))
-        with file.open("ab") as opened:
-            opened.write(added)
-        self._written.add(number)
-        self._points |= points
+        # TensorBoard forgets the points of a tag that are behind one that it reads later: all anew, in order.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob(OURS.format("*")):
+            if old.stat().st_size:
+                os.truncate(old, 0)  # TensorBoard, if it reads it now, goes on with the next one only if it is there
+            else:
+                old.unlink()
+        self._file = self.folder / OURS.format(f"{time.time_ns() // 10**6:013}")
+        # The second: what TensorBoard has read in this folder before is not to be shown any more.
+        first = Event(file_version="brain.Event:2"), Event(session_log=SessionLog(status=SessionLog.START))
+        self._file.write_bytes(b"".join(map(_record, first)) + b"".join(map(self._point, sorted(self._points))))
+
+    def _point(self, at: tuple[str, int]) -> bytes:
+        (tag, step), (value, moment) = at, self._points[at]
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+        return _record(Event(wall_time=moment, step=step, summary=summary))
 
     def _own(self, known: Round) -> dict[int, Score]:
         """What the member's own update says."""

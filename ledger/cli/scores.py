@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ledger.cli.output import plain
+
 if TYPE_CHECKING:
     from ledger.cli.connection import Connection
     from ledger.history import History, Round
@@ -70,6 +72,11 @@ def model_of(base_round: int) -> str:
     return f"the model of round {base_round}" if base_round else "the genesis model"
 
 
+def shown(metric: str) -> str:
+    """A metric's name as it can stand on a line, whatever a manifest has for one."""
+    return plain(metric.replace("\n", " ").replace("\t", " "))[:64]
+
+
 def figure_lines(told: Mapping[str, Any], names: Mapping[int, str]) -> list[tuple[str, object]]:
     """Figures as lines for people.
 
@@ -79,22 +86,18 @@ def figure_lines(told: Mapping[str, Any], names: Mapping[int, str]) -> list[tupl
     """
     from ledger.figures import foremost
 
-    if told["metrics"] is None:
-        return [("figures", told["why"])]
     metrics = told["metrics"]
+    if metrics is None:
+        return [("figures", told["why"])]
     about = f"of {model_of(told['base_round'])}, as the sites say in their updates of round {told['round']}"
     lines: list[tuple[str, object]] = [("figures", about)]
-    shown = foremost({metric: figure["sites"] for metric, figure in metrics.items()})
-    for metric in shown:
-        one = metrics[metric]
-        worst = f"{one['worst']['member']} {names.get(one['worst']['member'], 'never admitted')}"
-        lines.append(
-            (
-                f"  {metric}",
-                f"mean {one['mean']:.4g} of {one['sites']} sites, worst {one['worst']['value']:.4g} at {worst}, "
-                f"spread {one['spread']:.4g}",
-            )
-        )
-    if left := len(metrics) - len(shown):
+    told_of = foremost({metric: figure["sites"] for metric, figure in metrics.items()})
+    for metric in told_of:
+        mean, worst, spread = (metrics[metric][name] for name in ("mean", "worst", "spread"))
+        many = "1 site" if metrics[metric]["sites"] == 1 else f"{metrics[metric]['sites']} sites"
+        where = f"{worst['member']} {names.get(worst['member'], 'never admitted')}"
+        figure = f"mean {mean:.4g} of {many}, worst {worst['value']:.4g} at {where}, spread {spread:.4g}"
+        lines.append((f"  {shown(metric)}", figure))
+    if left := len(metrics) - len(told_of):
         lines.append(("  …", f"{left} metrics more, which fewer sites say: --json shows all"))
     return lines

@@ -92,11 +92,12 @@ def _print(connection: Connection, view: View, figures: dict[str, Any]) -> None:
 
 def _table(connection: Connection, view: View, figures: dict[str, Any]) -> RenderableType:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for name, value in _lines(connection, view, figures):
         if value is not None:
-            table.add_row(name, plain(str(value)))
+            table.add_row(Text(name), Text(plain(str(value))))  # as they are: strangers' names are no markup
     return table
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.cli.scores import figure_lines
 from ledger.figures import MOST_SHOWN, Said, figures, foremost, lower_is_better
 from ledger.manifest import Score
 
@@ -64,6 +65,23 @@ def test_whatever_finite_numbers_sites_say_the_figures_are_finite_and_in_order(v
 def test_the_order_of_the_updates_changes_no_bit(pairs: list[tuple[int, float]]) -> None:
     assert figures(said("auc", dict(pairs))) == figures(said("auc", dict(sorted(pairs))))
     assert figures(said("auc", dict(pairs)))["auc"].mean == statistics.mean([0.1, 0.7, 1e300, -1e300])
+
+
+def test_names_that_strangers_chose_do_nothing_to_a_terminal_and_take_no_more_than_a_line() -> None:
+    scores = {1: Score(metrics={"\x1b[31m\n" + "x" * 5000: 0.5})}
+    metrics = {metric: figure.document() for metric, figure in figures(scores).items()}
+    [_, (name, said)] = figure_lines({"round": 1, "base_round": 0, "metrics": metrics}, {})
+    assert name.strip().isprintable()
+    assert len(name) < 80
+    assert said == "mean 0.5 of 1 site, worst 0.5 at 1 never admitted, spread 0"
+
+
+def test_of_very_many_metrics_the_rest_is_counted() -> None:
+    scores = {1: Score(metrics={f"metric {number}": 0.5 for number in range(16)})}
+    metrics = {metric: figure.document() for metric, figure in figures(scores).items()}
+    lines = figure_lines({"round": 1, "base_round": 0, "metrics": metrics}, {})
+    assert len(lines) == 1 + MOST_SHOWN + 1
+    assert str(lines[-1][1]).startswith(f"{16 - MOST_SHOWN} metrics more")
 
 
 def test_people_are_shown_the_metrics_that_most_sites_say() -> None:

@@ -161,7 +161,7 @@ def test_people_are_told_how_the_newest_model_fared(tmp_path: Path) -> None:
     at = text.index("Figures of the genesis model, as the sites say in their updates of round 1")
     assert text[at + 1 : at + 3] == [
         "    auc: mean 0.75 of 3 sites, worst 0.5 at 2 Site 2, spread 0.5",
-        "    loss: mean 0.5 of 1 sites, worst 0.5 at 1 Site 1, spread 0",
+        "    loss: mean 0.5 of 1 site, worst 0.5 at 1 Site 1, spread 0",
     ]
     document = json.loads(CliRunner().invoke(main, ["audit", str(world.folder), "--json"]).output)
     assert document["timeline"][0]["scores"]["figures"]["loss"]["worst"] == {"member": 1, "value": 0.5}
