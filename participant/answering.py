@@ -34,7 +34,7 @@ from participant.consent import Consent
 from participant.outbox import Answer, Outbox
 from participant.seeds import Seed
 from participant.site import make_update, read_plan
-from participant.task import TaskFailedError
+from participant.task_file import TaskFailedError
 from participant.tensors import Tensors
 
 _NO_CONSENT = "this site's policy or people had not agreed to it in time"

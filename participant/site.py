@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eth_account.signers.local import LocalAccount
 from pyrage.x25519 import Identity
@@ -17,9 +18,11 @@ from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import public_key, seal_for
 from ledger.storage import Blobs, Store
 from ledger.updates import NO_WITNESS, Place, decode_model, decode_update, encode, update_header
-from participant.hospital import Hospital
 from participant.seeds import Seed
 from participant.tensors import Tensors
+
+if TYPE_CHECKING:  # it brings torch
+    from participant.hospital import Hospital
 
 Train = Callable[[Tensors, Plan], Tensors]
 """Local training: the base model's tensors and the round's plan in, the trained tensors out."""

@@ -52,15 +52,11 @@ def participate(
     from ledger.agreement import Agreed
     from ledger.errors import UsageError
     from ledger.loop import alone, repeat, until_stopped
-
-    try:
-        from participant.answering import Answering
-        from participant.cli.terminal import Terminal
-        from participant.consent import Consent
-        from participant.task import load_task, read_task
-        from participant.trainer import Trainer
-    except ModuleNotFoundError as error:
-        raise UsageError(f"training needs {error.name}: pip install 'fedledger[train]'") from None
+    from participant.answering import Answering
+    from participant.cli.terminal import Terminal
+    from participant.consent import Consent
+    from participant.task_file import load_task, read_task
+    from participant.trainer import Trainer
 
     follower, log, account = connection.follower, log_of(log_format), connection.account
     member = follower.look().history.member_by_account(account.address)

@@ -20,7 +20,8 @@ from ledger.logs import Log
 from ledger.plan import Plan, Training
 from ledger.receipts import StateFolder
 from participant.answering import Answering
-from participant.task import Task, hook
+from participant.task import Task
+from participant.task_file import hook
 from participant.tensors import Tensors
 from tests.anvil import Anvil
 from tests.world import CHARTER_2, SEALED, World, identity_of, tensors
