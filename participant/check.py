@@ -86,7 +86,7 @@ def check(task: AnyTask, data: Path, plan_file: Path | None, policy_file: Policy
         for name, value in before.items():
             if not math.isfinite(value):
                 raise UsageError(f"{name} is {value} before any training: look for empty or infinite values in {data}")
-    trainer.metrics(start)
+    _ = trainer.metrics(start), trainer.fingerprint  # every update has both, or there is none
     first = trainer.train(start, once, SEED, part)  # torch loads much of itself in the first step
     began = perf_counter()
     trained = trainer.train(start, once, SEED, part)

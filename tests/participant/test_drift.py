@@ -313,9 +313,7 @@ def test_a_task_of_arrays_is_refused(strategy: AnyStrategy) -> None:
     base = trainer.initial()
     assert trainer.train(base, plan(FedAvg()), 1)["w"].tolist() == [0.5, 0.5]
     said = refused(lambda: trainer.train(base, plan(strategy), 1))
-    assert (
-        f"in fit: a plan of {strategy.name} adds to every gradient, which an ArrayTask does not give: write" in said
-    )
+    assert f"in fit: a plan of {strategy.name} adds to every gradient, which an ArrayTask does not give: write" in said
 
 
 def test_other_optimizers_and_later_training_are_left_as_they_are() -> None:

@@ -21,6 +21,8 @@ from tests.anvil import Anvil
 from tests.cli import PASSWORD, Cli
 from tests.e2e.consortium import Consortium
 
+pytestmark = pytest.mark.xdist_group("rehearsing")  # one worker plays the rounds for all
+
 HEART = Path(__file__).resolve().parents[2] / "examples" / "heart"
 TASK = HEART / "task.py"
 DATA = {"site 1": HEART / "cleveland.csv", "site 2": HEART / "hungary.csv"}

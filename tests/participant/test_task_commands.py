@@ -104,6 +104,26 @@ def test_the_example_can_answer_ten_rounds_of_its_private_plan(data: str) -> Non
     assert ten <= privacy.budget < eleven
 
 
+def test_examples_of_which_no_fingerprint_can_be_taken_are_refused(tmp_path: Path) -> None:
+    """Every update commits to them."""
+    holding = changed(
+        tmp_path,
+        ("        return TensorDataset(", "        return Odd("),
+        (
+            "class Example",
+            "class Odd(TensorDataset):\n    def __getitem__(self, at):\n        x, y = super().__getitem__(at)\n"
+            "        return {'x': x, 'y': y, 'of': range(2)}\n\n\nclass Example",
+        ),
+        (
+            "    def load",
+            "    def loss(self, model, batch):\n        return super().loss(model, [batch['x'], batch['y']])\n\n"
+            "    def load",
+        ),
+    )
+    said = refused("check", holding, "--data", DATA)
+    assert "in load: example 0 holds a range, of which no fingerprint can be taken" in said
+
+
 STRATEGIES = {"fedprox": "mu = 0.1", "scaffold": ""}
 
 
