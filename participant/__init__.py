@@ -1,21 +1,28 @@
 """A site: what it trains, and the loop that answers rounds.
 
-`Task` is what a data scientist extends (`docs/task.md`); it is imported when it is asked for, since it brings torch.
+`Task` is what a data scientist extends, or `ArrayTask` without torch (`docs/task.md`); each name is imported when it is
+asked for, since most bring torch.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from participant.task import Task
+    from participant.array_task import ArrayTask
+    from participant.task import Task, balanced
 
-__all__ = ["Task"]
+__all__ = ["ArrayTask", "Task", "balanced"]
+
+_PLACES = {
+    "ArrayTask": "participant.array_task",
+    "Task": "participant.task",
+    "balanced": "participant.task",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Task":
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from participant.task import Task
-
-    return Task
+    return getattr(import_module(_PLACES[name]), name)

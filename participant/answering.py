@@ -34,7 +34,7 @@ from participant.outbox import Answer, Outbox
 from participant.posted import Posted
 from participant.seeds import Seed
 from participant.site import Trains, read_plan, trained_update
-from participant.task import TaskFailedError
+from participant.task_file import TaskFailedError
 
 _NO_CONSENT = "this site's policy or people had not agreed to it in time"
 

@@ -11,8 +11,10 @@ from ledger.errors import UsageError
 from ledger.plan import Plan, Training
 from ledger.plan_file import read_plan, update_bytes
 from ledger.privacy import epsilons, rounded_up
+from participant.any_task import AnyTask
+from participant.array_task import ArrayTask
 from participant.policy import PolicyFile
-from participant.task import Task, hook
+from participant.task_file import hook
 from participant.tensors import difference
 from participant.trainer import Trainer, genesis
 
@@ -25,7 +27,8 @@ class Checked:
     """A task that can answer rounds.
 
     Attributes:
-        examples: How many the data has: the update's weight, before the plan's cap.
+        examples: How many it trains on: the update's weight, before the plan's cap.
+        held_out: How many more the data has, on which models are evaluated.
         tensors: How many a round averages.
         update_bytes: The most that an update has.
         before: How good a new model is on the first batch, by the task's names.
@@ -39,6 +42,7 @@ class Checked:
     """
 
     examples: int
+    held_out: int
     tensors: int
     update_bytes: int
     before: dict[str, float]
@@ -51,7 +55,7 @@ class Checked:
     notes: list[str]
 
 
-def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFile | None = None) -> Checked:
+def check(task: AnyTask, data: Path, plan_file: Path | None, policy_file: PolicyFile | None = None) -> Checked:
     """Load the data, compare the model with the plan, and train one step on the first batch.
 
     Args:
@@ -82,13 +86,16 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
         for name, value in before.items():
             if not math.isfinite(value):
                 raise UsageError(f"{name} is {value} before any training: look for empty or infinite values in {data}")
+    _ = trainer.metrics(start), trainer.fingerprint  # every update has both, or there is none
     first = trainer.train(start, once, SEED, part)  # torch loads much of itself in the first step
     began = perf_counter()
     trained = trainer.train(start, once, SEED, part)
     step = perf_counter() - began
-    with hook(task, "train"):
+    arrays = isinstance(task, ArrayTask)
+    with hook(task, "fit" if arrays else "train"):
         if all(trained[name].tobytes() == start[name].tobytes() for name in start):
-            raise UsageError("a step changes no tensor: give the optimizer the parameters, and a learning rate above 0")
+            what = "give back what was learned" if arrays else "give the optimizer the parameters"
+            raise UsageError(f"a step changes no tensor: {what}, and a learning rate above 0")
     after = trainer.evaluate({name: trained[name] for name in start}, batch)
     notes = []
     if any(trained[name].tobytes() != first[name].tobytes() for name in trained):
@@ -109,7 +116,9 @@ def check(task: Task, data: Path, plan_file: Path | None, policy_file: PolicyFil
             notes.append("a round spends an unlimited epsilon: take more noise, a lower sampling rate or fewer steps")
         elif privacy.budget is not None and spent > privacy.budget:
             notes.append(f"a round spends more than the plan's budget of {privacy.budget:g}: no site will answer it")
-    return Checked(trainer.examples, len(start), size, before, after, step, epoch, round_, epsilon, delta, notes)
+    return Checked(
+        trainer.examples, trainer.held_out, len(start), size, before, after, step, epoch, round_, epsilon, delta, notes
+    )
 
 
 def _without_a_plan(trainer: Trainer, size: int) -> Plan:

@@ -21,8 +21,8 @@ from ledger.choices import FedProx, Scaffold
 from ledger.errors import UsageError
 from ledger.plan import Plan
 from participant.controls import Controls, Float64s
-from participant.task import Task
-from participant.tensors import federated
+from participant.modules import federated
+from participant.task import Task, moved
 
 Added = dict[nn.Parameter, Callable[[nn.Parameter], Tensor]]
 """What is added to the gradient of each parameter, given where it stands."""
@@ -129,6 +129,7 @@ def gradient(task: Task, model: nn.Module, dataset: Dataset[Any], batch_size: in
     Raises:
         UsageError: If a value is NaN or infinite.
     """
+    model.to(task.device())
     examples: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no len
     total = {name: np.zeros(tensor.numel()) for name, tensor in federated(model).items()}
     starts = list(range(0, examples, batch_size))
@@ -137,7 +138,7 @@ def gradient(task: Task, model: nn.Module, dataset: Dataset[Any], batch_size: in
     for first, end in pairwise([*starts, examples]):
         model.zero_grad()
         batch = default_collate([dataset[row] for row in range(first, end)])
-        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+        task.loss(model, moved(batch, task.device())).backward()  # type: ignore[no-untyped-call]
         for name, parameter in trained(model).items():
             if parameter.grad is not None:
                 total[name] += (end - first) * parameter.grad.to_dense().double().cpu().numpy().reshape(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from eth_account.signers.local import LocalAccount
@@ -32,10 +32,12 @@ from ledger.updates import (
     update_header,
 )
 from participant.controls import Controls, controls_before
-from participant.hospital import Hospital
 from participant.posted import Posted
 from participant.seeds import Seed
 from participant.tensors import Tensors
+
+if TYPE_CHECKING:  # it brings torch
+    from participant.hospital import Hospital
 
 Train = Callable[[Tensors, Plan], Tensors]
 """Local training: the base model's tensors and the round's plan in, the update's tensors out, see `Trains.train`."""

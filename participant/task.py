@@ -1,16 +1,9 @@
-"""The task: what a data scientist writes for a site, in a file of their own, and how such a file is read."""
+"""The task of a data scientist who works with torch: a model and data are to be written, the rest has a default."""
 
 from __future__ import annotations
 
-import ast
-import sys
-import traceback
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from inspect import isclass
+from abc import abstractmethod
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,30 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ledger.errors import FedledgerError, UsageError
+from ledger.errors import UsageError
 from ledger.plan import Training
-from ledger.storage.folder import read_regular
+from participant.any_task import AnyTask
+from participant.measures import Tally
 
 MOMENTUM = 0.9
-MAX_TASK_BYTES = 1 << 24
 EVALUATED_AT_ONCE = 256  # examples
-MESSAGE = 300  # characters of somebody else's error that are shown
 
 
-class TaskFailedError(UsageError):
-    """A task's file, or a hook of it, failed.
+class Task(AnyTask):
+    """What a site trains and on what; `model` and `load` are to be written, the rest has a default.
 
     Attributes:
-        place: Where, and with what kind of error, but not in its words: these may quote somebody's records.
+        weights: What `class_weights` gave for the examples to train on.
     """
 
-    def __init__(self, where: str, kind: str, words: str) -> None:
-        super().__init__(f"{where}: {words}")
-        self.place = f"{where}: {kind}; what it says may quote records: see it with `fedledger task check`"
-
-
-class Task(ABC):
-    """What a site trains and on what; `model` and `load` are to be written, the rest has a default."""
+    weights: Tensor | None = None
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -51,6 +37,18 @@ class Task(ABC):
     def load(self, data: Path) -> Dataset[Any]:
         """The examples in `data`, the path that ``--data`` names: anything with ``len`` and ``[]``, of pairs (x, y)."""
 
+    def device(self) -> str:
+        """Where the defaults train and evaluate; only on the CPU are the same bytes promised."""
+        return "cpu"
+
+    def class_weights(self, dataset: Dataset[Any]) -> Tensor | None:
+        """What the default loss multiplies an example's loss with, by its class; None for each class alike.
+
+        Args:
+            dataset: The examples to train on.
+        """
+        return None
+
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The loss of a batch: a scalar.
 
@@ -59,22 +57,32 @@ class Task(ABC):
         - one number for each, (n,) or (n, 1): binary cross entropy of logits; labels from 0 to 1;
         - several, (n, classes, …), and integer labels: cross entropy;
         - several, and floating labels of the same shape: mean squared error.
+
+        With weights of classes it is the mean of weight x loss over the examples, not divided by the sum of weights.
         """
         x, y = batch
-        output = model(x)
-        if y.shape[:1] == output.shape[:1] and y.numel() == output.numel() == len(y):
+        output: Tensor = model(x)
+        if _is_binary(output, y):
             if not 0 <= float(y.min()) <= float(y.max()) <= 1:
                 raise UsageError(
                     f"labels go from {y.min():g} to {y.max():g}, and the model gives one number, read as the logit of "
                     "label 1: give it an output for each class, or write loss() for a regression"
                 )
-            return functional.binary_cross_entropy_with_logits(output, y.to(output.dtype).reshape(output.shape))
-        if not y.is_floating_point() and y.shape == output.shape[:1] + output.shape[2:]:
-            return functional.cross_entropy(output, y.long())
-        if y.is_floating_point() and y.shape == output.shape:
+            ones: Tensor = y.to(output.dtype).reshape(output.shape)
+            if (weights := self._weights(2, output)) is None:
+                return functional.binary_cross_entropy_with_logits(output, ones)
+            each = functional.binary_cross_entropy_with_logits(output, ones, reduction="none")
+            return ((weights[0] + (weights[1] - weights[0]) * ones) * each).mean()
+        if _is_classes(output, y):
+            if (weights := self._weights(output.shape[1], output)) is None:
+                return functional.cross_entropy(output, y.long())
+            each = functional.cross_entropy(output, y.long(), reduction="none")
+            return (weights[y.long()] * each).mean()
+        if y.is_floating_point() and y.shape == output.shape and self.weights is None:
             return functional.mse_loss(output, y.to(output.dtype))
         raise UsageError(
-            f"no default loss fits outputs {_show(output)} to labels {_show(y)}: change one of them, or write loss()"
+            f"no default loss fits outputs {_show(output)} to labels {_show(y)}"
+            f"{'' if self.weights is None else ' with class_weights()'}: change one of them, or write loss()"
         )
 
     def optimizer(self, parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
@@ -88,6 +96,7 @@ class Task(ABC):
         left out, for batch normalisation cannot take it.
         """
         size, examples = training.batch_size, len(dataset)  # type: ignore[arg-type]  # Dataset promises no len
+        model.to(self.device())
         optimizer = self.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
         order = torch.Generator().manual_seed(seed)
         alone = size > 1 and examples > 1 and examples % size == 1
@@ -95,108 +104,89 @@ class Task(ABC):
         for _ in range(training.epochs):
             for batch in batches:
                 optimizer.zero_grad()
-                self.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+                self.loss(model, moved(batch, self.device())).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
 
+    @torch.no_grad()
     def evaluate(self, model: nn.Module, dataset: Dataset[Any]) -> dict[str, float]:
-        """How good `model` is on `dataset`, by name; the default is the mean ``loss`` of the examples."""
-        examples, total = len(dataset), 0.0  # type: ignore[arg-type]
-        for number, batch in enumerate(DataLoader(dataset, EVALUATED_AT_ONCE)):
-            count = min(EVALUATED_AT_ONCE, examples - number * EVALUATED_AT_ONCE)
-            total += float(self.loss(model, batch)) * count
-        return {"loss": total / examples}
+        """How good `model` is on `dataset`, by name.
+
+        The default is the mean ``loss`` of the examples; and of a classifier, whose outputs are as `loss` describes
+        them, ``accuracy``, and for two classes ``auc``. An output of one number has an accuracy only if `loss` is the
+        default, for it need not be a logit otherwise.
+        """
+        examples, total, tally = len(dataset), 0.0, Tally()  # type: ignore[arg-type]
+        model.to(self.device())
+        outputs: list[Any] = []
+        recording = model.register_forward_hook(lambda _, __, output: outputs.append(output))
+        try:
+            for number, batch in enumerate(DataLoader(dataset, EVALUATED_AT_ONCE)):
+                count = min(EVALUATED_AT_ONCE, examples - number * EVALUATED_AT_ONCE)
+                outputs.clear()
+                total += float(self.loss(model, moved(batch, self.device()))) * count
+                _count(tally, outputs, batch)
+        finally:
+            recording.remove()
+        found = {"loss": total / examples, "accuracy": tally.accuracy, "auc": tally.auc}
+        if tally.of_one_number and getattr(self.loss, "__func__", None) is not Task.loss:
+            del found["accuracy"]
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _weights(self, classes: int, output: Tensor) -> Tensor | None:
+        if self.weights is not None and len(self.weights) != classes:
+            raise UsageError(
+                f"class_weights() gives {len(self.weights)} weights for {classes} classes: give one for each"
+            )
+        return None if self.weights is None else self.weights.to(output)
 
 
-def read_task(path: Path) -> bytes:
-    """A task's file, which is not run.
-
-    Raises:
-        UsageError: If it cannot be read.
-    """
-    try:
-        return read_regular(path, MAX_TASK_BYTES)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read ({error.strerror}): name your task's file, or write one with `fedledger task new`"
-        ) from None
-
-
-def load_task(path: Path, source: bytes | None = None) -> Task:
-    """The one task that a file defines; this runs the file.
+def balanced(labels: Any, classes: int = 2) -> Tensor:
+    """Weights by which all classes count the same together, as `Task.class_weights` may return them.
 
     Args:
-        path: The file.
-        source: What was read of it; None to read it.
+        labels: The classes' numbers: a tensor, an array or a list.
+        classes: How many there are at least.
 
-    Raises:
-        UsageError: If there is none, or what the file does fails; with the file and, where there is one, the line.
+    Returns:
+        For each class, n / (the number of classes that occur x how often it occurs): 1 on average over the examples;
+        and 1 for a class that does not occur.
     """
-    source = read_task(path) if source is None else source
-    try:
-        tree = ast.parse(source, str(path))
-        code = compile(tree, str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""
-        raise UsageError(f"{path}{line}: {error.msg}: correct the file, it is to be Python") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}: correct the file, it is to be Python") from None
-    module = ModuleType(f"task at {path.resolve()}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their own module up
-    if (folder := str(path.resolve().parent)) not in sys.path:
-        sys.path.insert(0, folder)  # as `python FILE` does, so that it can import its neighbours
-    with blamed(str(path), ""):
-        # Not through import, which would leave a __pycache__ in the user's folder.
-        exec(code, vars(module))  # noqa: S102  # the user's own code
-    lines = {node.name: node.lineno for node in tree.body if isinstance(node, ast.ClassDef)}
-    found = [one for one in vars(module).values() if isclass(one) and issubclass(one, Task)]
-    own = {one.__name__: one for one in found if one.__module__ == module.__name__}
-    if not own:
-        raise UsageError(f"{path} has no task: write a class in it that extends participant.Task")
-    if len(own) > 1:
-        named = ", ".join(f"{name} (line {lines.get(name, '?')})" for name in own)
-        raise UsageError(f"{path} has {len(own)} tasks, {named}: leave one in the file")
-    [(name, task)] = own.items()
-    if missing := sorted(task.__abstractmethods__):
-        where = f"{path}, line {lines.get(name, '?')}"
-        raise UsageError(f"{where}: {name} has no {' and no '.join(missing)}: write it, see `fedledger task new`")
-    with blamed(str(path), "__init__"):
-        made: Task = task()
-    return made
+    counts = torch.bincount(torch.as_tensor(labels).reshape(-1).long(), minlength=classes)
+    occurs = counts > 0
+    return torch.where(occurs, counts.sum() / (occurs.sum() * counts.clamp(min=1)), 1.0)
 
 
-@contextmanager
-def hook(task: Task, name: str) -> Iterator[None]:
-    """Run a hook of a task; what it raises becomes a `UsageError` that says where in the user's file."""
-    module = sys.modules.get(type(task).__module__)
-    with blamed(getattr(module, "__file__", None) or type(task).__name__, name):
-        yield
+def _is_binary(output: Tensor, y: Tensor) -> bool:
+    return y.shape[:1] == output.shape[:1] and y.numel() == output.numel() == len(y)
 
 
-@contextmanager
-def blamed(file: str, name: str) -> Iterator[None]:
-    """What is raised inside becomes one sentence: the file, its line that was running, the hook, and what happened.
-
-    Raises:
-        UsageError: For whatever is raised, even an exit, except where memory does not suffice.
-    """
-    try:
-        yield
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        line = f", line {frames[-1].lineno}" if frames else ""
-        where = f"{file}{line}" + (f", in {name}" if name else "")
-        if isinstance(error, FedledgerError):
-            raise UsageError(f"{where}: {_short(str(error))}") from error
-        kind = type(error).__name__
-        raise TaskFailedError(where, kind, _short(f"{kind}: {error}")) from error
+def _is_classes(output: Tensor, y: Tensor) -> bool:
+    return not y.is_floating_point() and y.shape == output.shape[:1] + output.shape[2:]
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split()).removesuffix(":")
-    return text if len(text) <= MESSAGE else text[:MESSAGE] + "…"
+def _count(tally: Tally, outputs: list[Any], batch: Any) -> None:
+    """Count what a batch's one output gets right, if it is a classifier's."""
+    if len(outputs) != 1 or not isinstance(batch, list | tuple) or len(batch) != 2:
+        return
+    output, y = outputs[0], batch[1]
+    if not isinstance(output, Tensor) or not isinstance(y, Tensor) or not output.dim():
+        return
+    if _is_binary(output, y) and bool(((y == 0) | (y == 1)).all()):
+        tally.add(output.reshape(-1).cpu().double().numpy(), y.reshape(-1).numpy())
+    elif _is_classes(output, y) and not _is_binary(output, y):
+        tally.add(output.movedim(1, -1).flatten(0, -2).cpu().double().numpy(), y.reshape(-1).numpy())
+
+
+def moved(batch: Any, device: str) -> Any:
+    """A batch on a device: tensors, also in lists, tuples and dicts."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: moved(value, device) for name, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        parts = [moved(value, device) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else parts
+    return batch
 
 
 def _show(tensor: Tensor) -> str:

@@ -1,65 +1,58 @@
-"""A model's tensors as rounds average them: which these are, out of the model as arrays, and into it again."""
+"""Tensors as rounds average them: arrays by name; what names and forms they may have. Without torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-
 from ledger.errors import UsageError
-from ledger.plan import Dtype, TensorSpec, is_tensor_name
+from ledger.plan import TensorSpec, is_tensor_name
 from ledger.updates import Array, Schema
 
 Tensors = dict[str, Array]
 """Arrays by name in stored form (see `ledger.updates`): numpy has no bfloat16, its 16 bits are kept as an integer."""
 
-DTYPES: dict[torch.dtype, Dtype] = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 MAX_DIMENSIONS = 16
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
-def federated(model: nn.Module) -> dict[str, Tensor]:
-    """The floating tensors of a model's ``state_dict`` by name, tied ones once, under their first name.
+def require_takes(name: str, dimensions: int) -> None:
+    """Check that a plan takes a tensor of this name.
 
     Raises:
-        UsageError: If there are none, or one that no plan takes.
+        UsageError: If not.
     """
-    found: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if not isinstance(tensor, Tensor):
-            raise UsageError(
-                f"its state {name!r} is a {type(tensor).__name__}: keep what is no tensor out of state_dict"
-            )
-        if is_lazy(tensor):
-            raise UsageError(
-                f"tensor {name!r} has no shape before the first batch: give the layer its size, not a lazy one"
-            )
-        if not (tensor.is_floating_point() or tensor.is_complex()) or any(tensor is other for other in found.values()):
-            continue
-        if tensor.dtype not in DTYPES:
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise UsageError(
-                f"tensor {name!r} is {kind}: settlement takes float32, or float16 and bfloat16: call .float()"
-            )
-        if not is_tensor_name(name) or not _is_text(name) or tensor.dim() > MAX_DIMENSIONS:
-            raise UsageError(
-                f"tensor {name[:64]!r} fits no plan: give it a name of at most 256 letters that is not __metadata__, "
-                f"and at most {MAX_DIMENSIONS} dimensions"
-            )
-        found[name] = tensor
-    if not found:
-        raise UsageError("it has no floating tensors, so that there is nothing to average: give it some")
-    return found
+    if not is_tensor_name(name) or not _is_text(name) or dimensions > MAX_DIMENSIONS:
+        raise UsageError(
+            f"tensor {name[:64]!r} fits no plan: give it a name of at most 256 letters that is not __metadata__, "
+            f"and at most {MAX_DIMENSIONS} dimensions"
+        )
 
 
-def schema_of(model: nn.Module) -> dict[str, TensorSpec]:
-    """Dtype and shape of a model's federated tensors; raises what `federated` does."""
-    return {
-        name: TensorSpec(dtype=DTYPES[tensor.dtype], shape=list(tensor.shape))
-        for name, tensor in federated(model).items()
-    }
+def require_finite(name: str, finite: bool, otherwise: str) -> None:
+    """Check that a tensor has finite values.
+
+    Raises:
+        UsageError: If not; `otherwise` is what to say before.
+    """
+    if not finite:
+        raise UsageError(f"{otherwise}: tensor {name!r} has a value that is NaN or infinite")
+
+
+def require_alike(model: Schema, tensors: Mapping[str, Array]) -> None:
+    """Check that a base model's tensors are those of the task's model, whatever their shapes.
+
+    Raises:
+        UsageError: If names or sizes are another model's.
+    """
+    for name in sorted(model.keys() | tensors.keys()):
+        if name not in model or name not in tensors:
+            where = "the task's model" if name in model else "the base model"
+            raise UsageError(f"tensor {name!r} is in {where} alone: take the task from which the base model was made")
+        if tensors[name].nbytes != math.prod(model[name].shape) * _BYTES[model[name].dtype]:
+            raise UsageError(
+                f"tensor {name!r} has another size in the base model: take the task from which it was made"
+            )
 
 
 def difference(model: Schema, other: Schema, called: str) -> str | None:
@@ -68,48 +61,6 @@ def difference(model: Schema, other: Schema, called: str) -> str | None:
         if (ours := model.get(name)) != (theirs := other.get(name)):
             return f"tensor {name!r} is {_show(ours)} in the task's model, and {_show(theirs)} in {called}"
     return None
-
-
-def read(model: nn.Module, otherwise: str) -> Tensors:
-    """A model's federated tensors, copied.
-
-    Args:
-        model: The model.
-        otherwise: What to say before the tensor that has a value that is NaN or infinite.
-
-    Raises:
-        UsageError: If there is such a tensor; and what `federated` raises.
-    """
-    stored: Tensors = {}
-    for name, tensor in federated(model).items():
-        if not torch.isfinite(tensor).all():
-            raise UsageError(f"{otherwise}: tensor {name!r} has a value that is NaN or infinite")
-        values = tensor.detach().cpu().contiguous()
-        stored[name] = (values.view(torch.uint16) if values.dtype is torch.bfloat16 else values).numpy().copy()
-    return stored
-
-
-def write(model: nn.Module, tensors: Mapping[str, Array]) -> None:
-    """Give a model's federated tensors these values, of any shape; the rest of its state stays.
-
-    Raises:
-        UsageError: If names or sizes are another model's; and what `federated` raises.
-    """
-    into = federated(model)
-    for name in sorted(into.keys() | tensors.keys()):
-        if name not in into or name not in tensors:
-            where = "the task's model" if name in into else "the base model"
-            raise UsageError(f"tensor {name!r} is in {where} alone: take the task from which the base model was made")
-        if tensors[name].nbytes != into[name].nbytes:
-            raise UsageError(
-                f"tensor {name!r} has another size in the base model: take the task from which it was made"
-            )
-    # Copies, since what is decoded from a blob cannot be written to.
-    state = {
-        name: torch.from_numpy(np.array(tensors[name]).reshape(-1)).view(tensor.dtype).reshape(tensor.shape)
-        for name, tensor in into.items()
-    }
-    model.load_state_dict(state, strict=False)
 
 
 def _is_text(name: str) -> bool:

@@ -74,15 +74,11 @@ def participate(
     from ledger.agreement import Agreed
     from ledger.errors import UsageError
     from ledger.loop import alone, repeat, until_stopped
-
-    try:
-        from participant.answering import Answering
-        from participant.cli.terminal import Terminal
-        from participant.consent import Consent
-        from participant.task import load_task, read_task
-        from participant.trainer import Trainer
-    except ModuleNotFoundError as error:
-        raise UsageError(f"training needs {error.name}: pip install 'fedledger[train]'") from None
+    from participant.answering import Answering
+    from participant.cli.terminal import Terminal
+    from participant.consent import Consent
+    from participant.task_file import load_task, read_task
+    from participant.trainer import Trainer
 
     if rehearse is not None and (once or handover):
         raise UsageError("--rehearse posts nothing: leave out --once and --handover")
@@ -109,7 +105,7 @@ def participate(
 def _rehearse(connection: Connection, member: int, number: int, task: Path, data: Path, log: Log) -> None:
     from participant.posted import Posted
     from participant.rehearsing import rehearse, require_posted
-    from participant.task import load_task
+    from participant.task_file import load_task
     from participant.trainer import Trainer
 
     posted = Posted(connection.history(), member, connection.blobs, connection.identities)

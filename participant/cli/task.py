@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,9 +51,9 @@ def check(file: Path, data: Path, plan_file: Path | None, policy: Path | None, a
 
     Exit status: 0 it can answer rounds; 2 something in task, data or plan is wrong, or not within the policy.
     """
-    with _torch():
-        from participant.check import check as checked
-        from participant.task import load_task, read_task
+    from participant.check import check as checked
+    from participant.task_file import load_task, read_task
+
     source, own = read_task(file), policy_file(policy)
     digest = own.require_task(source)
     with redirect_stdout(sys.stderr):  # what the user's code prints is not what this command says
@@ -92,10 +92,9 @@ def genesis(file: Path, out: Path, seed: int) -> None:
     cannot be written.
     """
     from ledger.cid import cid_of
+    from participant.task_file import load_task
+    from participant.trainer import genesis as genesis_of
 
-    with _torch():
-        from participant.task import load_task
-        from participant.trainer import genesis as genesis_of
     _check_absent(out)
     blob = genesis_of(load_task(file), seed)
     _write(out, blob)
@@ -104,7 +103,7 @@ def genesis(file: Path, out: Path, seed: int) -> None:
 
 
 def _told(found: Checked) -> Iterator[tuple[str, object]]:
-    yield "examples", f"{found.examples:,}"
+    yield "examples", f"{found.examples:,} to train on, {found.held_out:,} held out"
     yield "update", f"{found.tensors:,} tensors, at most {found.update_bytes:,} bytes"
     for name, value in found.before.items():
         step = "one step on it" if found.delta is None else "one private step"
@@ -138,14 +137,3 @@ def _write(path: Path, content: bytes) -> None:
     _check_absent(path)
     with replacing(path) as written:
         written.write(content)
-
-
-@contextmanager
-def _torch() -> Iterator[None]:
-    """Around the imports of what needs torch."""
-    from ledger.errors import UsageError
-
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"a task needs {error.name}, which is not installed: pip install 'fedledger[train]'") from None

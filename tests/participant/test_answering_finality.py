@@ -21,7 +21,8 @@ from ledger.plan import Plan, Training
 from ledger.receipts import StateFolder
 from participant.answering import Answering
 from participant.controls import Controls
-from participant.task import Task, hook
+from participant.task import Task
+from participant.task_file import hook
 from participant.tensors import Tensors
 from tests.anvil import Anvil
 from tests.trainers import Adds

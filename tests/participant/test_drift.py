@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ledger.choices import CONTROL, AnyStrategy, FedAvg, FedProx, Scaffold
 from ledger.errors import UsageError
 from ledger.plan import Plan, Training
+from participant.array_task import Arrays, ArrayTask
 from participant.controls import Controls
 from participant.task import Task
 from participant.tensors import Tensors
@@ -42,6 +43,9 @@ class Made(Task):
 
     def load(self, data: Path) -> Dataset[Any]:
         return self.data
+
+    def split(self, dataset: Any) -> tuple[Any, Any]:
+        return dataset, []  # what is trained on is counted out below
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         x, y = batch
@@ -291,6 +295,25 @@ def test_an_optimizer_that_is_none_of_torch_is_refused(strategy: AnyStrategy) ->
     assert trainer.train(base, plan(FedAvg()), 1)
     said = refused(lambda: trainer.train(base, plan(strategy), 1))
     assert f"a plan of {strategy.name} needs steps of an optimizer of torch: give one in optimizer()" in said
+
+
+@pytest.mark.parametrize("strategy", [FEDPROX, SCAFFOLD], ids=lambda strategy: strategy.name)
+def test_a_task_of_arrays_is_refused(strategy: AnyStrategy) -> None:
+    class Halves(ArrayTask):
+        def initial(self) -> Arrays:
+            return {"w": np.ones(2, np.float32)}
+
+        def load(self, data: Path) -> Any:
+            return np.ones(3)
+
+        def fit(self, tensors: Arrays, examples: Any, training: Training, seed: int) -> Arrays:
+            return {"w": tensors["w"] / 2}
+
+    trainer = Trainer(Halves(), HERE)
+    base = trainer.initial()
+    assert trainer.train(base, plan(FedAvg()), 1)["w"].tolist() == [0.5, 0.5]
+    said = refused(lambda: trainer.train(base, plan(strategy), 1))
+    assert f"in fit: a plan of {strategy.name} adds to every gradient, which an ArrayTask does not give: write" in said
 
 
 def test_other_optimizers_and_later_training_are_left_as_they_are() -> None:

@@ -28,7 +28,7 @@ SILENT = 1e-6  # noise that does not show
 
 
 class Made(Task):
-    """A task of a given model on given examples; steps without momentum."""
+    """A task of a given model on given examples, none held out; steps without momentum."""
 
     def __init__(self, make: Callable[[], nn.Module], data: Dataset[Any]) -> None:
         self.make, self.data = make, data
@@ -38,6 +38,9 @@ class Made(Task):
 
     def load(self, data: Path) -> Dataset[Any]:
         return self.data
+
+    def split(self, dataset: Any) -> tuple[Any, Any]:
+        return dataset, []
 
     def optimizer(self, parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=training.learning_rate)
@@ -132,8 +135,9 @@ def test_leaving_one_example_out_moves_a_step_by_no_more_than_the_clip() -> None
 
 
 def test_the_noise_has_the_planned_standard_deviation_and_no_mean() -> None:
-    trainer = Trainer(Made(lambda: nn.Linear(3, 2000), examples(10)), HERE)
-    trainer._task.loss = lambda model, batch: model(batch[0]).sum() * 0  # type: ignore[method-assign]
+    task = Made(lambda: nn.Linear(3, 2000), examples(10))
+    task.loss = lambda model, batch: model(batch[0]).sum() * 0  # type: ignore[method-assign]
+    trainer = Trainer(task, HERE)
     noise, clip, rate, learning_rate = 2.0, 0.25, 0.5, 0.1
     asked = plan(learning_rate, noise_multiplier=noise, clip=clip, sampling_rate=rate, local_steps=3)
     step = moved(trainer, asked, 5)

@@ -21,6 +21,8 @@ from tests.anvil import Anvil
 from tests.cli import PASSWORD, Cli
 from tests.e2e.consortium import Consortium
 
+pytestmark = pytest.mark.xdist_group("rehearsing")  # one worker plays the rounds for all
+
 HEART = Path(__file__).resolve().parents[2] / "examples" / "heart"
 TASK = HEART / "task.py"
 DATA = {"site 1": HEART / "cleveland.csv", "site 2": HEART / "hungary.csv"}
@@ -173,6 +175,12 @@ def test_the_same_data_and_secret_give_the_update_that_was_posted_byte_for_byte(
     assert found["update"] == str(recorded(trained, name, int(site[-1])).update)
     then, now = found["examples"]
     assert then == now == recorded(trained, name, int(site[-1])).weight
+    if name == "private":
+        assert found["metrics"] is None
+    else:
+        then, now = found["metrics"]
+        assert then == now
+        assert then.keys() == {"loss", "accuracy", "auc"}
     elements = 21 * 16 + 16 + 16 + 1
     both = 2 if "SCAFFOLD" in name else 1
     assert found["tensors"] == {"elements": both * elements, "differing": 0, "largest": 0.0}
@@ -181,6 +189,9 @@ def test_the_same_data_and_secret_give_the_update_that_was_posted_byte_for_byte(
 def test_it_tells_people_so(trained: Cli) -> None:
     found = told(trained, "sealed, with the key before the newest")
     assert (found["witness"], found["tensors"]) == ("agrees", "agree: 369 elements")
+    assert found["examples"] == f"agree: {recorded(trained, 'unsealed').weight}"
+    assert found["metrics"].startswith("agree: loss ")
+    assert told(trained, "private")["metrics"] == "none were posted"
     assert found["It"] == "is the update that was posted, byte for byte."
 
 
@@ -213,6 +224,7 @@ def test_altered_data_have_another_witness(trained: Cli, tmp_path: Path, name: s
 
 def test_it_tells_people_how_the_data_differ(trained: Cli) -> None:
     found = told(trained, "FedProx", 1, data=DATA["site 2"])
+    assert found["metrics"].startswith("differ: ")
     assert found["witness"] == "differs: other data, or another secret, than was trained with"
     assert found["examples"].startswith("differ: ")
     assert found["tensors"].startswith("not trained")
@@ -241,6 +253,18 @@ def test_another_training_is_told_by_how_much_it_differs(trained: Cli, tmp_path:
     assert said["witness"] == "agrees"
     assert said["tensors"].startswith("differ: ")
     assert "another machine, task or version of a library, or a training that is not reproducible" in said["tensors"]
+
+
+def test_another_measure_is_told(trained: Cli, tmp_path: Path) -> None:
+    """What is measured is not in the witness; the tensors agree, and the bytes do not."""
+    task = changed(
+        tmp_path,
+        "    def load",
+        "    def evaluate(self, model, dataset):\n        return {'loss': 0.25}\n\n    def load",
+    )
+    found = rehearsed(trained, "unsealed", 1, task=task)
+    assert (found["agrees"], found["witness"], found["tensors"]["differing"]) == (False, True, 0)
+    assert found["metrics"][1] == {"loss": 0.25}
 
 
 def test_a_lost_update_that_scaffold_rests_on_is_said(again: Cli) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,8 @@ from torch.nn import functional
 
 from ledger.errors import UsageError
 from ledger.plan import Training
-from participant.task import Task, hook, load_task
+from participant.task import Task, balanced, moved
+from participant.task_file import hook, load_task
 
 GOOD = """
 import torch
@@ -51,7 +53,9 @@ def test_a_file_with_one_task_is_a_task_and_leaves_nothing_beside_it(tmp_path: P
 
 def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
     load_task(written(tmp_path, GOOD))
-    model = load_task(written(tmp_path, GOOD.replace("(2, 1)", "(3, 1)"))).model()
+    task = load_task(written(tmp_path, GOOD.replace("(2, 1)", "(3, 1)")))
+    assert isinstance(task, Task)
+    model = task.model()
     assert isinstance(model, nn.Linear)
     assert model.in_features == 3
 
@@ -207,9 +211,127 @@ def test_a_last_batch_of_one_is_left_out_unless_all_are(examples: int, size: int
     assert seen == sizes * 2
 
 
-def test_the_default_measure_is_the_mean_loss_of_all_examples() -> None:
+def test_the_default_loss_of_a_dataset_is_the_mean_of_all_examples() -> None:
     x = torch.linspace(-3, 3, 600)
     y = (x > 0.3).float()
     data: Any = torch.utils.data.TensorDataset(x, y)
     found = Mine().evaluate(nn.Identity(), data)
-    assert found == {"loss": pytest.approx(float(functional.binary_cross_entropy_with_logits(x, y)), rel=1e-6)}
+    loss = pytest.approx(float(functional.binary_cross_entropy_with_logits(x, y)), rel=1e-6)
+    assert found == {"loss": loss, "accuracy": float(((x > 0) == (y > 0)).double().mean()), "auc": 1.0}
+
+
+def pairs(x: Any, y: Any) -> Any:
+    return torch.utils.data.TensorDataset(torch.as_tensor(x), torch.as_tensor(y))
+
+
+def test_a_classifier_is_measured_by_accuracy_and_where_there_are_two_classes_by_auc() -> None:
+    two = pairs([[2.0, 1.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]], [0, 0, 1, 1])
+    assert Mine().evaluate(nn.Identity(), two) == {"loss": pytest.approx(0.592, abs=1e-3), "accuracy": 0.5, "auc": 0.75}
+    three = pairs([[2.0, 1.0, 0.0], [0.0, 1.0, 5.0]], [0, 1])
+    assert set(Mine().evaluate(nn.Identity(), three)) == {"loss", "accuracy"}
+    assert set(Mine().evaluate(nn.Identity(), pairs([0.5, 2.0], [1.0, 1.0]))) == {"loss", "accuracy"}, "one class"
+    pixels = pairs(torch.arange(8.0).reshape(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.int64))
+    assert Mine().evaluate(nn.Identity(), pixels)["accuracy"] == 1.0
+
+
+def test_what_is_no_classifier_is_measured_by_its_loss() -> None:
+    assert set(Mine().evaluate(nn.Identity(), pairs([[1.0, 2.0]], [[0.0, 4.0]]))) == {"loss"}, "a regression"
+    assert set(Mine().evaluate(nn.Identity(), pairs([0.5, 1.0], [0.2, 0.9]))) == {"loss"}, "labels between 0 and 1"
+
+
+def test_an_own_loss_has_no_accuracy_where_one_number_need_not_be_a_logit() -> None:
+    class Own(Mine):
+        def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+            return functional.binary_cross_entropy(model(batch[0]), batch[1])
+
+    assert Own().evaluate(nn.Identity(), pairs([0.1, 0.4], [0.0, 1.0])) == {
+        "loss": pytest.approx(0.511, abs=1e-3),
+        "auc": 1.0,
+    }
+
+    class Strange(Mine):
+        def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+            return batch["x"].sum()  # type: ignore[no-any-return]
+
+    data: Any = [{"x": torch.ones(2)}] * 3
+    assert Strange().evaluate(nn.Identity(), data) == {"loss": 6.0}
+
+
+def test_evaluating_leaves_the_model_as_it_was() -> None:
+    model = nn.Linear(1, 1)
+    for data in (pairs([[1.0]], [1.0]), pairs([[1.0]], [7.0])):
+        try:
+            Mine().evaluate(model, data)
+        except UsageError:
+            continue
+    assert not model._forward_hooks
+
+
+# ------------------------------------------------------------------------------------- weights of classes
+
+
+def weighted(*weights: float) -> Task:
+    task = Mine()
+    task.weights = torch.tensor(weights)
+    return task
+
+
+def test_weights_multiply_each_examples_loss_and_the_loss_stays_a_mean_over_examples() -> None:
+    output, labels = torch.tensor([0.5, -2.0, 1.0]), torch.tensor([1.0, 0.0, 0.0])
+    each = functional.binary_cross_entropy_with_logits(output, labels, reduction="none")
+    expected = (each * torch.tensor([3.0, 2.0, 2.0])).mean()
+    assert torch.isclose(weighted(2, 3).loss(nn.Identity(), (output, labels)), expected)
+    logits, classes = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]]), torch.tensor([2, 0])
+    each = functional.cross_entropy(logits, classes, reduction="none")
+    assert torch.isclose(weighted(1, 5, 7).loss(nn.Identity(), (logits, classes)), (7 * each[0] + each[1]) / 2)
+    assert weighted(1, 1).loss(nn.Identity(), (output, labels)) == loss(output, labels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "output", "labels", "said"),
+    [
+        ([1.0], [0.5], [1.0], "class_weights() gives 1 weights for 2 classes: give one for each"),
+        ([1.0, 1.0], [[0.5, 0.5, 0.5]], [1], "class_weights() gives 2 weights for 3 classes"),
+        ([1.0, 1.0], [[0.5, 0.5]], [[1.0, 1.0]], "to labels float32 [1, 2] with class_weights(): change one of them"),
+    ],
+)
+def test_weights_that_fit_no_classes_are_refused(weights: list[float], output: Any, labels: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        weighted(*weights).loss(nn.Identity(), (torch.tensor(output), torch.tensor(labels)))
+    assert said in str(caught.value)
+
+
+def test_balanced_weights_count_all_classes_the_same_and_are_one_on_average() -> None:
+    labels = [0, 0, 0, 0, 0, 0, 2, 2]
+    weights = balanced(labels, 4)
+    assert weights.tolist() == pytest.approx([8 / 12, 1.0, 2.0, 1.0])
+    assert float(weights[labels].mean()) == pytest.approx(1.0)
+    for same in (torch.tensor(labels), torch.tensor(labels).float(), np.array(labels)):
+        assert torch.equal(balanced(same, 4), weights)
+    assert balanced([1, 1]).tolist() == [1.0, 1.0]
+
+
+# ------------------------------------------------------------------------------------------------ device
+
+
+def test_model_and_batches_go_to_the_tasks_device_and_come_back_with_the_tensors() -> None:
+    asked: list[str] = []
+
+    class Elsewhere(Mine):
+        def device(self) -> str:
+            asked.append("cpu:0")
+            return "cpu:0"
+
+    model = nn.Linear(2, 1)
+    data: Any = torch.utils.data.TensorDataset(torch.ones(3, 2), torch.ones(3))
+    Elsewhere().train(model, data, Training(epochs=1, batch_size=2, learning_rate=0.25), 0)
+    Elsewhere().evaluate(model, data)
+    assert asked
+
+
+@pytest.mark.parametrize("kind", [tuple, list, dict])
+def test_a_batch_is_moved_whole(kind: type) -> None:
+    batch: Any = {"x": torch.ones(1), "y": ["a"]} if kind is dict else kind([torch.ones(1), ["a"]])
+    found = moved(batch, "meta")
+    tensor = found["x"] if kind is dict else found[0]
+    assert tensor.device.type == "meta"

@@ -17,7 +17,7 @@ from ledger.plan_file import read_plan, update_bytes
 from ledger.privacy import epsilons
 from ledger.updates import MODEL_HEADER, Place, decode, decode_model, encode, update_header
 from participant import example, heart
-from participant.task import load_task
+from participant.task_file import load_task
 from participant.trainer import Trainer, genesis
 from tests.world import PLAN
 
@@ -77,10 +77,10 @@ def test_the_examples_data_is_what_the_demos_data_set_holds() -> None:
         assert all(len(line.split(",")) == heart.FEATURES + 1 for line in text.splitlines())
 
 
-@pytest.mark.parametrize(("data", "examples"), [(DATA, 304), (OTHER, 293)])
-def test_the_example_can_answer_rounds_of_its_plan(data: str, examples: int) -> None:
+@pytest.mark.parametrize(("data", "examples", "held_out"), [(DATA, 244, 60), (OTHER, 235, 58)])
+def test_the_example_can_answer_rounds_of_its_plan(data: str, examples: int, held_out: int) -> None:
     told = json.loads(ok("check", TASK, "--data", data, "--plan", TOML, "--json"))
-    assert (told["examples"], told["tensors"], told["notes"]) == (examples, 4, [])
+    assert (told["examples"], told["held_out"], told["tensors"], told["notes"]) == (examples, held_out, 4, [])
     assert told["after"]["loss"] < told["before"]["loss"]
     assert told["update_bytes"] == update_bytes(
         read_plan(Path(TOML), lambda: genesis(load_task(Path(TASK)), 0)).tensors
@@ -102,6 +102,26 @@ def test_the_example_can_answer_ten_rounds_of_its_private_plan(data: str) -> Non
     step = (privacy.noise_multiplier, privacy.sampling_rate)
     ten, eleven = (epsilons(frozenset({(step, rounds * privacy.local_steps)}), privacy.delta)[0] for rounds in (10, 11))
     assert ten <= privacy.budget < eleven
+
+
+def test_examples_of_which_no_fingerprint_can_be_taken_are_refused(tmp_path: Path) -> None:
+    """Every update commits to them."""
+    holding = changed(
+        tmp_path,
+        ("        return TensorDataset(", "        return Odd("),
+        (
+            "class Example",
+            "class Odd(TensorDataset):\n    def __getitem__(self, at):\n        x, y = super().__getitem__(at)\n"
+            "        return {'x': x, 'y': y, 'of': range(2)}\n\n\nclass Example",
+        ),
+        (
+            "    def load",
+            "    def loss(self, model, batch):\n        return super().loss(model, [batch['x'], batch['y']])\n\n"
+            "    def load",
+        ),
+    )
+    said = refused("check", holding, "--data", DATA)
+    assert "in load: example 0 holds a range, of which no fingerprint can be taken" in said
 
 
 STRATEGIES = {"fedprox": "mu = 0.1", "scaffold": ""}
@@ -163,7 +183,7 @@ def test_training_by_the_plan_improves_the_model_and_gives_the_same_bytes_in_ano
     program = f"""
 from pathlib import Path
 from ledger.plan import Plan
-from participant.task import load_task
+from participant.task_file import load_task
 from participant.trainer import Trainer
 trainer = Trainer(load_task(Path({TASK!r})), Path({data!r}))
 trained = trainer.train(trainer.initial(), Plan.decode({plan.encode()!r}), 1)
@@ -228,6 +248,8 @@ def test_a_check_tells_people_what_a_round_will_take() -> None:
         "examples",
         "update",
         "loss",
+        "accuracy",
+        "auc",
         "a step",
         "an epoch",
         "a round",
@@ -250,7 +272,7 @@ def test_a_check_tells_people_what_a_round_will_take() -> None:
             ("dtype=torch.float32), t", "dtype=torch.float64), t"),
             "RuntimeError: mat1 and mat2 must have the same dtype",
         ),
-        (("table[:, -1]", "table[:, 0]"), "labels go from 29 to 39, and the model gives one number"),
+        (("table[:, -1]", "table[:, 0]"), "labels go from 29 to 40, and the model gives one number"),
         (("(16, 1)", "(16, 3)"), "no default loss fits outputs float32 [32, 3] to labels float32 [32]"),
         (("def load(", "def load_(self):\n        pass\n\n    def lod("), "Example has no load: write it"),
         (("nn.ReLU()", "nn.Relu()"), "line 20, in model: AttributeError: module 'torch.nn' has no attribute 'Relu'"),
@@ -381,7 +403,7 @@ def test_what_may_be_meant_so_is_noted(tmp_path: Path, hook: str, note: str) -> 
 def test_what_a_task_prints_is_not_in_the_document(tmp_path: Path) -> None:
     task = changed(tmp_path, ("        table =", "        print('hello')\n        table ="))
     result = run("check", task, "--data", DATA, "--json")
-    assert json.loads(result.stdout)["examples"] == 304
+    assert json.loads(result.stdout)["examples"] == 244
     assert "hello" in result.stderr
 
 
@@ -393,6 +415,6 @@ from ledger.cli import main
 main(["task", "check", {TASK!r}, "--data", {DATA!r}])
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    said = "Error: a task needs torch, which is not installed: pip install 'fedledger[train]'\n"
+    said = f"Error: {TASK}: it needs torch, which is not installed: pip install 'fedledger[train]'\n"
     assert (result.returncode, result.stderr) == (2, said)
     assert "Wrote" in ok("new", str(tmp_path / "my_task.py"))

@@ -144,7 +144,7 @@ def test_training_starts_from_the_base_as_a_blob_holds_it_and_makes_the_loss_sma
     long = ROUND.model_copy(update={"training": Training(epochs=30, batch_size=4, learning_rate=0.1)})
     trained = asked.train(base, long, 0)
     assert asked.evaluate(trained)["loss"] < asked.evaluate(base)["loss"]
-    assert asked.examples == 10
+    assert (asked.examples, asked.held_out) == (8, 2)
     assert encode(MODEL_HEADER, asked.schema(), trained)
 
 
@@ -395,3 +395,124 @@ def test_models_are_evaluated_as_models_in_use_and_without_gradients() -> None:
     asked = Trainer(Seeing(normalised), HERE)
     assert asked.evaluate(asked.initial()) == asked.evaluate(asked.initial())
     assert asked.evaluate(asked.initial(), first=1) != asked.evaluate(asked.initial())
+
+
+# ---------------------------------------------------------------------------- trained on, and held out
+
+
+def labelled(count: int) -> TensorDataset:
+    """Each example's one number is its own."""
+    return TensorDataset(torch.arange(float(count)).reshape(-1, 1), torch.arange(count) % 2)
+
+
+class Split(Made):
+    """Notes what it trains on and is evaluated on."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(lambda: nn.Linear(1, 1), data)
+        self.seen: list[list[float]] = []
+
+    def train(self, model: nn.Module, dataset: Dataset[Any], *_: Any) -> None:
+        self.seen.append([float(x) for x, _ in dataset])  # type: ignore[attr-defined]
+
+    def evaluate(self, model: nn.Module, dataset: Dataset[Any]) -> dict[str, float]:
+        self.seen.append([float(x) for x, _ in dataset])  # type: ignore[attr-defined]
+        return {"count": len(self.seen[-1])}
+
+
+def test_a_site_trains_on_one_part_and_says_how_good_the_base_model_is_on_the_other() -> None:
+    task = Split(labelled(100))
+    asked = Trainer(task, HERE)
+    asked.train(asked.initial(), ROUND, 0)
+    assert asked.metrics(asked.initial()) == {"count": 20}
+    assert asked.evaluate(asked.initial()) == {"count": 80}
+    train, held_out, trained_on = task.seen
+    assert sorted(train + held_out) == list(range(100))
+    assert train == trained_on
+    assert (asked.examples, asked.held_out) == (80, 20)
+
+
+def test_of_few_examples_none_is_held_out_and_nothing_is_said() -> None:
+    asked = Trainer(Split(labelled(9)), HERE)
+    assert (asked.examples, asked.held_out, asked.metrics(asked.initial())) == (9, 0, {})
+
+
+def test_a_task_splits_in_its_own_way() -> None:
+    class Halves(Split):
+        def split(self, dataset: Any) -> tuple[Any, Any]:
+            return [dataset[0]], [dataset[1], dataset[2]]
+
+    asked = Trainer(Halves(labelled(50)), HERE)
+    assert (asked.examples, asked.held_out) == (1, 2)
+
+    for parts, said in [
+        (([], [1]), "in split: it leaves no examples to train on: hold fewer out"),
+        (([1], None), "in split: it gives a NoneType, which has no __len__"),
+        ([1], "in split: ValueError: not enough values to unpack"),
+    ]:
+
+        class Wrong(Split):
+            def split(self, dataset: Any, parts: Any = parts) -> tuple[Any, Any]:
+                return parts  # type: ignore[no-any-return]
+
+        assert said in refused(lambda: Trainer(Wrong(labelled(50)), HERE))
+
+
+def test_metrics_that_no_header_takes_are_refused_with_the_hook() -> None:
+    class Odd(Split):
+        def evaluate(self, model: nn.Module, dataset: Dataset[Any]) -> dict[str, float]:
+            return {"größe": 1}
+
+    asked = Trainer(Odd(labelled(10)), HERE)
+    said = refused(lambda: asked.metrics(asked.initial()))
+    assert ", in evaluate: the measure 'größe' is to have 1 to 64 printable ASCII characters" in said
+
+
+def test_the_metrics_of_a_model_are_always_the_same() -> None:
+    one, other = trainer(normalised), trainer(normalised)
+    base = one.initial(1)
+    assert one.metrics(base) == one.metrics(base) == other.metrics(base)
+    assert set(one.metrics(base)) >= {"loss", "accuracy"}
+
+
+def test_classes_get_the_weights_that_the_task_gives_for_what_it_trains_on() -> None:
+    seen: list[int] = []
+
+    class Weighing(Made):
+        def class_weights(self, dataset: Any) -> Any:
+            seen.append(len(dataset))
+            return torch.tensor([1.0, 3.0])
+
+    asked, plain = Trainer(Weighing(linear), HERE), trainer(linear)
+    base = asked.initial()
+    assert seen == [8]
+    assert asked.evaluate(base)["loss"] != plain.evaluate(base)["loss"]
+    assert as_bytes(asked.train(base, ROUND, 0)) != as_bytes(plain.train(base, ROUND, 0))
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0, 2.0], torch.tensor([1, 2]), torch.ones(1, 2), torch.tensor([1.0, -1.0]), torch.tensor([np.nan])]
+)
+def test_what_is_no_weight_for_each_class_is_refused(weights: Any) -> None:
+    class Weighing(Made):
+        def class_weights(self, dataset: Any) -> Any:
+            return weights
+
+    assert "in class_weights: it gives no weight for each class: give a tensor" in refused(
+        lambda: Trainer(Weighing(linear), HERE)
+    )
+
+
+def test_the_fingerprint_is_of_all_examples_as_the_task_gives_them() -> None:
+    def of(data: Any) -> bytes:
+        return Trainer(Made(lambda: nn.Linear(1, 1), data), HERE).fingerprint
+
+    x, y = labelled(20).tensors
+    changed = [TensorDataset(x.clone(), y) for _ in range(20)]
+    for row, data in enumerate(changed):
+        data.tensors[0][row] += 0.5
+    assert len({of(labelled(20)), *map(of, changed)}) == 21, "each example, held out or not"
+    assert of(labelled(20)) == of([(np.array([n], np.float32), np.int64(n % 2)) for n in range(20)])
+    assert trainer(linear).fingerprint == trainer(linear).fingerprint, "chance in load is the trainer's"
+    odd = trainer(linear, [(torch.ones(3), {1})])
+    assert "in load: example 0 holds a set, of which no fingerprint can be taken" in refused(lambda: odd.fingerprint)
