@@ -29,12 +29,12 @@ from ledger.plan import Plan, Training
 from ledger.sealing import MAX_KEY_BLOB_BYTES, largest_sealed, seal_for
 from ledger.storage import Store
 from ledger.storage.ipfs import IpfsStore
-from ledger.updates import decode_model
+from ledger.updates import decode, decode_model
 from participant import heart
 from participant.site import make_update
 from participant.task import Task
 from participant.tensors import Tensors
-from participant.trainer import Trainer, genesis, schema
+from participant.trainer import Trainer, genesis
 from tests.anvil import Anvil
 from tests.chains import Chain, Embedded
 from tests.cli import Cli
@@ -182,7 +182,7 @@ def _setting(units: list[int], chain: str, store: str, folder: Path) -> Iterator
 
 
 def _plan(units: list[int], epochs: int) -> Plan:
-    tensors = schema(Hospital(units, 0))
+    tensors = decode(genesis(Hospital(units, 0), 0)).schema
     training = Training(epochs=epochs, batch_size=32, learning_rate=1e-4)
     size = 1 << 24
     return Plan(tensors=tensors, training=training, max_update_bytes=size, window=3600, quorum=1, approvals=0)
