@@ -10,10 +10,17 @@ from ledger.cli.connection import Connection, connected
 from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, log_of
 from ledger.cli.options import FILE, PATH
 from participant.cli.policies import POLICY, policy_file
+from participant.cli.tasks import TaskType
 
 
 @click.command()
-@click.option("--task", metavar="TASK_FILE", type=FILE, required=True, help="The Python file with the site's task.")
+@click.option(
+    "--task",
+    metavar="TASK",
+    type=TaskType(FILE),
+    required=True,
+    help="The Python file with the site's task, or a built-in task: heart, digits.",
+)
 @click.option("--data", metavar="PATH", type=PATH, required=True, help="The site's records, as the task reads them.")
 @click.option("--once", is_flag=True, help="Stop once one round is answered and the update is final.")
 @click.option("--handover", type=FOLDER, help="Post nothing: leave signed updates in this folder, for others to relay.")
