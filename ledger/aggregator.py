@@ -16,6 +16,7 @@ from ledger.cid import RAW, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, UsageError
 from ledger.facts import AbortReason
 from ledger.history import History, Round
+from ledger.manifests import state_before
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.sealing import (
     MAX_KEY_BLOB_BYTES,
@@ -28,7 +29,6 @@ from ledger.sealing import (
     write_annex,
 )
 from ledger.settlement import Settlement, settle
-from ledger.states import state_before
 from ledger.storage import Store
 from ledger.updates import Place
 

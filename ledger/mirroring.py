@@ -10,7 +10,7 @@ from ledger.erasing import Erasing
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError
 from ledger.following import Follower
 from ledger.logs import Log
-from ledger.states import state_in
+from ledger.manifests import state_in
 from ledger.storage import Store
 
 

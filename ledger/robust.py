@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -89,23 +90,18 @@ def combine(
     limit, average = plan.clipping or math.inf, np.zeros(layout.elements)
     shares = {member: limit / norms[member] for member in members if norms.get(member, 0.0) > limit}
 
-    def clipped(rows: Rows, block: Block) -> Float64s:
-        values = rows(block)
-        for row, member in enumerate(members):
-            if member in shares:
-                start = base(block)
-                values[row] = start + (values[row] - start) * shares[member]
-        return values
+    def clip_and_average(gathered: Sequence[Block], rows: Rows, numbers: range) -> list[None]:
+        for block in gathered[numbers.start : numbers.stop]:
+            values = rows(block)
+            for row, member in enumerate(members):
+                if member in shares:
+                    start = base(block)
+                    values[row] = start + (values[row] - start) * shares[member]
+            average[block.first : block.last] = averaged(plan, values, [weights[member] for member in members])
+        return []
 
     for gathered, rows in _gathered(layout, members, parts):
-
-        def work(numbers: range, gathered: list[Block] = gathered, rows: Rows = rows) -> list[None]:
-            for block in gathered[numbers.start : numbers.stop]:
-                values = clipped(rows, block)
-                average[block.first : block.last] = averaged(plan, values, [weights[member] for member in members])
-            return []
-
-        shared(work, len(gathered), threads)
+        shared(partial(clip_and_average, gathered, rows), len(gathered), threads)
     return Combined(average, frozenset(members), norms, distances)
 
 

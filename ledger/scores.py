@@ -5,24 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ledger.history import History, Round
-from ledger.manifest import Manifest, Score, max_manifest_bytes
+from ledger.manifest import Manifest, Score
 from ledger.sealing import Identity, read_annex
-from ledger.storage import Blobs
 from ledger.updates import Place
-
-
-def read_manifest(known: Round, store: Blobs) -> Manifest | None:
-    """The manifest of a round; None where it has none yet.
-
-    Raises:
-        UnavailableError: If it is not to be had.
-        BlobMismatchedError: If what is stored is something else.
-        InvalidBlobError: If it is no manifest.
-    """
-    if known.ended is None or known.ended.manifest is None:
-        return None
-    most = max_manifest_bytes(len(known.updates), len(known.readers))
-    return Manifest.decode(store.get(known.ended.manifest, most))
 
 
 def public_scores(manifest: Manifest) -> dict[int, Score] | None:

@@ -15,10 +15,9 @@ what it must be or a sum is not finite, and every one of a plan that is robust.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -284,7 +283,7 @@ def _zeros_for(block: Block) -> Float64s:
     return np.zeros(block.last - block.first)
 
 
-def _elements_of(model: TensorBlob, plan: Plan) -> Any:
+def _elements_of(model: TensorBlob, plan: Plan) -> Callable[[Block], Float64s]:
     """What gives a model's elements in a block of an update."""
 
     def elements(block: Block) -> Float64s:

@@ -17,9 +17,9 @@ from ledger.errors import BlobMissingError, BlobTooLargeError, InvalidBlobError,
 from ledger.facts import RoundSettled
 from ledger.history import Round
 from ledger.logs import Log
-from ledger.manifest import Manifest, Reason, max_manifest_bytes
+from ledger.manifest import Reason
+from ledger.manifests import read_manifest, state_before
 from ledger.plan import Plan
-from ledger.states import state_before
 from ledger.strategies import max_state_bytes, read_state
 from ledger.updates import TensorBlob, to_float64
 from participant.posted import Posted
@@ -90,9 +90,8 @@ def _counted(known: Round, posted: Posted) -> TensorBlob | None:
     """What the site posted in a round; None if settlement did not average it."""
     if posted.member not in known.updates or not isinstance(known.ended, RoundSettled):
         return None
-    most = max_manifest_bytes(len(known.updates), len(known.readers))
-    manifest = Manifest.decode(posted.blobs.get(known.ended.manifest, most))
-    if all(row.member != posted.member or row.excluded for row in manifest.updates):
+    manifest = read_manifest(known, posted.blobs)
+    if manifest is None or all(row.member != posted.member or row.excluded for row in manifest.updates):
         return None
     if (update := posted.update(known)) is None:
         raise InvalidBlobError(Reason.UNOPENABLE, "none of this member's age keys opens it")

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from ledger.choices import CONTROL
-from ledger.cid import CHUNK, Cid, cid_of
 from ledger.facts import Address, UpdateRecorded
 from ledger.plan import Plan
 from ledger.settlement import settle
@@ -40,6 +38,7 @@ from participant.site import sent
 from participant.task import Task
 from participant.tensors import Tensors
 from participant.trainer import Trainer
+from tests.ledger.test_settlement import Memory
 
 SITES, ATTACKERS = 10, (0, 1, 2)
 ALPHAS = (1.0, 0.1)
@@ -120,37 +119,6 @@ def digits(alpha: float, seed: int) -> Problem:
 
 
 # ------------------------------------------------------------------------------------------- one federation
-
-
-@dataclass
-class Memory:
-    """Blobs in memory."""
-
-    blobs: dict[Cid, bytes] = field(default_factory=dict)
-
-    def put(self, blob: bytes) -> Cid:
-        cid = cid_of(blob)
-        self.blobs[cid] = blob
-        return cid
-
-    @contextmanager
-    def open(self, cid: Cid) -> Iterator[_Open]:
-        yield _Open(self.blobs[cid])
-
-    def get(self, cid: Cid, limit: int | None = None) -> bytes:
-        return self.blobs[cid]
-
-
-@dataclass(frozen=True)
-class _Open:
-    blob: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.blob)
-
-    def leaf(self, number: int, into: bytearray | memoryview) -> memoryview:
-        return memoryview(self.blob)[number * CHUNK : (number + 1) * CHUNK]
 
 
 Attack = Callable[[Tensors, Tensors, np.random.Generator], Tensors]

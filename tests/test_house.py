@@ -117,6 +117,7 @@ def test_the_trusted_core_can_be_read_in_one_sitting() -> None:
         "following",
         "logs",
         "loop",
+        "manifests",
         "mirroring",
         "passphrase",
         "plan_file",

@@ -1,6 +1,9 @@
 """A small federation on a real (embedded) chain and a real folder, for tests that need a history."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +142,15 @@ class World:
         self.contract = LedgerContract.attach(self.chain.web3, self.contract.address)
         self.aggregator = replace(self.aggregator, contract=self.contract)
         return self.snapshot()
+
+    @contextmanager
+    def put_back(self, snapshots: list[object]) -> Iterator[World]:
+        """To be changed at will: afterwards chain and blobs go back to the one snapshot, which is made again."""
+        blobs = {path: path.read_bytes() for path in self.store.folder.iterdir()}
+        yield self
+        snapshots[0] = self.revert(snapshots[0])
+        for path, blob in blobs.items():
+            path.write_bytes(blob)
 
     def write(self) -> Path:
         """The folder that an audit reads."""

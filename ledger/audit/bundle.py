@@ -9,8 +9,8 @@ from ledger.audit.places import references
 from ledger.cid import Cid
 from ledger.errors import BlobMismatchedError, UnavailableError
 from ledger.manifest import max_manifest_bytes
+from ledger.manifests import state_in
 from ledger.sealing import MOST_RECIPIENTS
-from ledger.states import state_in
 from ledger.storage.car import Written, write_car
 from ledger.storage.car_store import CarStore
 

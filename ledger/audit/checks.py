@@ -1,4 +1,4 @@
-"""The audit: nine checks over the evidence. What each proves, on whose word, and what it leaves open, is in `MEANINGS`.
+"""The audit: nine checks over the evidence. What each proves, on whose word, and what it leaves open: `meanings.py`.
 
 1. ledger: the source is the ledger that it claims to be, and its code is the shipped contract, or an earlier one.
 2. entries: the entries are complete and untouched up to a head that is known from elsewhere.
@@ -28,13 +28,14 @@ from ledger.audit.authors import OPERATORS
 from ledger.audit.blobs import check_blobs
 from ledger.audit.closed import RoundAudit
 from ledger.audit.evidence import Evidence
+from ledger.audit.meanings import MEANINGS
 from ledger.audit.opening import granted
 from ledger.audit.origin import Claims, check_code, check_entries, check_receipts
 from ledger.audit.overview import MAX_REPORT_BYTES
 from ledger.audit.places import party, unread
 from ledger.audit.privacy import check_budgets
 from ledger.audit.replay import Mention, Progress, Replay
-from ledger.audit.report import Check, Finding, Ground, Meaning, Report, Scope, incomplete, noted, violated
+from ledger.audit.report import Check, Finding, Ground, Report, Scope, incomplete, noted, violated
 from ledger.audit.rounds import Access, audit_round
 from ledger.charter import MAX_CHARTER_BYTES, Limits, limits_of
 from ledger.cid import Cid
@@ -44,77 +45,6 @@ from ledger.history import Round
 from ledger.sealing import Identity
 from ledger.storage import Blobs
 from ledger.updates import Place
-
-MEANINGS = (
-    Meaning(
-        1,
-        "ledger",
-        "the source is the ledger that it claims to be, and its code is the shipped contract, or an earlier one",
-        "that the address is the ledger's: yours (--ledger); that this code stands there: the source's, or the block's "
-        "whose hash you trust (--block-hash)",
-        "that the contract's source does what it says: read it, or compile it yourself (--recompile)",
-    ),
-    Meaning(
-        2,
-        "entries",
-        "the entries are complete and untouched up to a head that is known from elsewhere",
-        "whoever gave that head: see what it rests on; with none, the source's own",
-        "whether the history goes on beyond that head",
-    ),
-    Meaning(
-        3,
-        "authors",
-        "every entry is what its author signed",
-        "nobody's: signatures are verified",
-        "who held the key; what a contract that acts for a member (a Safe) checked; a transaction that a member sends "
-        "itself names chain, contract and round, and not the history before it",
-    ),
-    Meaning(
-        4,
-        "receipts",
-        "everything that members remember lies on this history",
-        "the members whose receipts were given",
-        "what nobody remembered",
-    ),
-    Meaning(
-        5,
-        "rules",
-        "entries were allowed, plans are within the charter's limits, and sites within the plans' privacy budgets",
-        "nobody's: the contract's rules are replayed, and the privacy spent is computed; times are the chain's",
-        "that the chain's times are true; that a site clipped and added noise as its plan says, which is its word",
-    ),
-    Meaning(
-        6,
-        "blobs",
-        "every blob is there, and is what its CID says",
-        "nobody's: blobs are hashed",
-        "that erased blobs have no copies",
-    ),
-    Meaning(
-        7,
-        "documents",
-        "every plan, base model and manifest says what it must, and every exclusion is true",
-        "nobody's: they are read and derived again; `unavailable`, and `unopenable` where no key of yours was named, "
-        "is the aggregator's claim",
-        "that an update which was claimed unavailable was so; of updates that stay sealed, whether the reasons are "
-        "true",
-    ),
-    Meaning(
-        8,
-        "settlement",
-        "settling every round again gives the recorded model, byte for byte",
-        "nobody's: it is computed again",
-        "that a site trained honestly, on honest data, on as many examples as it says, and that a model fared there as "
-        "it says; rounds that no key of yours opens",
-    ),
-    Meaning(
-        9,
-        "objections",
-        "rejections, erasures and aborted rounds are listed, whoever won",
-        "the members who recorded them",
-        "who was right",
-    ),
-)
 
 _SMALL, _LARGE = 1 << 16, 8 << 20  # bytes of a model: below, between and above, rounds are settled in different ways
 

@@ -11,7 +11,8 @@ from ledger.cid import RAW, Cid
 from ledger.errors import BlobMismatchedError, BlobMissingError, BlobTooLargeError, FedledgerError, InvalidBlobError
 from ledger.facts import UpdateRecorded
 from ledger.history import History, Round
-from ledger.manifest import Manifest, Score, max_manifest_bytes
+from ledger.manifest import Score
+from ledger.manifests import read_manifest
 from ledger.sealing import (
     MAX_KEY_BLOB_BYTES,
     Identity,
@@ -145,11 +146,9 @@ def handed_on(
 
 def _annex(history: History, known: Round, store: Blobs, identities: Sequence[Identity]) -> Masked:
     """What a round's annex holds, if it opens."""
-    if known.ended is None or known.ended.manifest is None:
-        return {}
-    blob = store.get(known.ended.manifest, max_manifest_bytes(len(known.updates), len(known.readers)))
     try:
-        annex = Manifest.decode(blob).annex
+        manifest = read_manifest(known, store)
+        annex = manifest.annex if manifest else None
         opened = read_annex(annex, Place.of(history.genesis, known.opened), identities) if annex else None
     except (InvalidBlobError, ValueError):
         return {}  # the audit says so

@@ -21,10 +21,10 @@ from ledger.errors import (
 from ledger.facts import Address, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.history import History, Round
 from ledger.manifest import Manifest, Reason
+from ledger.manifests import state_before
 from ledger.plan import Plan
 from ledger.sealing import Identity, Masked, largest_sealed
 from ledger.settlement import Settlement, settle
-from ledger.states import state_before
 from ledger.storage import Blobs
 from ledger.updates import Place
 

@@ -40,7 +40,7 @@ def newest_figures(connection: Connection, history: History) -> dict[str, Any]:
 def manifest_at_once(connection: Connection, known: Round) -> tuple[Manifest | None, str | None]:
     """The manifest of a round, or why it cannot be read now; neither where it has none."""
     from ledger.errors import FedledgerError
-    from ledger.scores import read_manifest
+    from ledger.manifests import read_manifest
 
     store = connection.blobs_at_once
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ledger.audit.checks import MEANINGS
+from ledger.audit.meanings import MEANINGS
 from tests.adversary import (
     frauds,
     test_bundle_frauds,

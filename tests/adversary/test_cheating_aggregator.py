@@ -397,11 +397,8 @@ def shared_remembering(tmp_path_factory: pytest.TempPathFactory) -> tuple[World,
 def remembered(shared_remembering: tuple[World, list[object]]) -> Iterator[World]:
     """That world, to be changed at will: afterwards chain and blobs go back."""
     world, snapshots = shared_remembering
-    blobs = {path: path.read_bytes() for path in world.store.folder.iterdir()}
-    yield world
-    snapshots[0] = world.revert(snapshots[0])
-    for path, blob in blobs.items():
-        path.write_bytes(blob)
+    with world.put_back(snapshots):
+        yield world
 
 
 @pytest.mark.parametrize("name", REMEMBERING)

@@ -51,11 +51,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[object
 def world(shared: tuple[World, list[object]]) -> Iterator[World]:
     """Round 1, released, and round 2, not settled yet: to be changed at will, afterwards chain and blobs go back."""
     world, snapshots = shared
-    blobs = {path: path.read_bytes() for path in world.store.folder.iterdir()}
-    yield world
-    snapshots[0] = world.revert(snapshots[0])
-    for path, blob in blobs.items():
-        path.write_bytes(blob)
+    with world.put_back(snapshots):
+        yield world
 
 
 def audited(world: World, *who: Identity) -> Report:

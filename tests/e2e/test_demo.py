@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ledger.audit.checks import MEANINGS
+from ledger.audit.meanings import MEANINGS
 from participant.demo import Demo, run
 from participant.federation import Order, RoundResult
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ledger import __version__
-from ledger.audit.checks import MEANINGS
+from ledger.audit.meanings import MEANINGS
 from ledger.cid import cid_of
 from ledger.cli import main
 from ledger.entries import extend, to_line

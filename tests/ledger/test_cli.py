@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from ledger.audit.checks import MEANINGS
+from ledger.audit.meanings import MEANINGS
 from ledger.cid import cid_of
 from ledger.cli import main
 from tests.world import PLAN, World

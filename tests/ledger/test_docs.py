@@ -11,6 +11,7 @@ import pytest
 
 import ledger.audit.checks as checks
 from ledger import choices
+from ledger.audit.meanings import MEANINGS
 from ledger.documents import Document
 from ledger.facts import KINDS
 from ledger.plan_file import read_plan
@@ -54,8 +55,8 @@ def test_the_tables_of_checks_and_of_frauds_are_those_of_the_code_and_the_tests(
 
 def test_every_check_has_one_number_and_name_and_says_what_it_proves_in_the_one_docstring() -> None:
     listed = re.findall(r"^(\d)\. (\w+): (.+)\.$", checks.__doc__ or "", re.MULTILINE)
-    assert listed == [(str(one.number), one.name, one.proves) for one in checks.MEANINGS]
-    assert [one.number for one in checks.MEANINGS] == list(range(1, 10))
+    assert listed == [(str(one.number), one.name, one.proves) for one in MEANINGS]
+    assert [one.number for one in MEANINGS] == list(range(1, 10))
 
 
 def test_the_corpus_has_at_least_a_hundred_frauds_and_every_group_and_check_has_some() -> None:

@@ -33,13 +33,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[object
 def world(shared: tuple[World, list[object]]) -> Iterator[World]:
     """That world, to be changed at will: afterwards chain and blobs go back."""
     world, snapshots = shared
-    blobs = {path: path.read_bytes() for path in world.store.folder.iterdir()}
     accounts = list(world.participants), world.auditor
-    yield world
-    snapshots[0] = world.revert(snapshots[0])
+    with world.put_back(snapshots):
+        yield world
     world.participants[:], world.auditor = accounts
-    for path, blob in blobs.items():
-        path.write_bytes(blob)
 
 
 def update(world: World, member: int = 1) -> Cid:

@@ -9,31 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from sklearn.datasets import load_digits
 
-from ledger.cli import main
 from ledger.plan import Training
 from ledger.updates import decode
 from participant import heart
 from participant.built_in import NAMES, built_in
 from participant.task_file import load_task
 from participant.trainer import Trainer
+from tests.participant.test_task_commands import ok, run
 from tests.world import PLAN, private
 
 ROUND = PLAN.model_copy(update={"training": Training(epochs=20, batch_size=16, learning_rate=0.02)})
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, ["task", *arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def refused(*arguments: str) -> str:
