@@ -227,7 +227,7 @@ class Federation:
             for site, trainer in enumerate(self.trainers):
                 made = self.trained(tensors, number, site, Controls(server, own[site]))
                 if site >= len(self.trainers) - attackers:
-                    made = attack(made, tensors, rng)
+                    made = attack({name: np.ravel(values) for name, values in made.items()}, tensors, rng)
                 for name in self.plan.tensors if self.plan.strategy.name == "scaffold" else ():
                     before = own[site].get(name, np.zeros(made[CONTROL + name].size))
                     own[site][name] = before + to_float64(made[CONTROL + name], "F32")

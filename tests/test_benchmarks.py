@@ -1,5 +1,6 @@
 """What scripts/bench says of rounds, at tiny sizes. Nothing is timed here: a measurement is no test."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -53,3 +55,18 @@ def test_a_whole_round_takes_what_its_training_takes_and_what_the_ledger_adds() 
     assert 0 < sum(row["steps"].values()) < row["with_ledger"]
     assert row["ledger"] == row["with_ledger"] - row["without"]
     assert row["overhead"] == row["ledger"] / row["without"]
+
+
+def test_every_strategy_wire_and_attack_is_played_and_flower_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    benchmark = import_module("learning_benchmark")
+    problem = dataclasses.replace(benchmark.hearts_of_ten(0), rounds=1)
+    plain = benchmark.Federation(problem, 0, {})
+    ours, theirs = plain.play()[0], plain.play_in_flower()
+    assert all(np.allclose(ours[name], theirs[name].ravel(), rtol=0, atol=1e-6) for name in ours)
+    played = [(choices, (False, benchmark._honest)) for choices in (benchmark.STRATEGIES | benchmark.WIRES).values()]
+    played += [(choices, attack) for choices in benchmark.RULES.values() for attack in benchmark.ATTACKS.values()]
+    for choices, (flips, attack) in played:
+        made, _ = benchmark.Federation(problem, 0, choices, 2 if flips else 0).play(attack, 2)
+        assert min(benchmark.tested(problem, made)) > 0
