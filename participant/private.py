@@ -109,13 +109,19 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
         seed: Decides batches and noise: whoever knows it can take the noise off again.
 
     Raises:
-        UsageError: If the loss is no mean over examples, leaves a parameter out, or gives something else than a
-            gradient for each example.
+        UsageError: If the task has weights of classes, or the loss is no mean over examples, leaves a parameter out, or
+            gives something else than a gradient for each example.
     """
     if type(task).train is not Task.train:
         raise UsageError(
             "a private plan trains in its own way, and what this task does in its place could not be told: take the "
             "task without its train(), or a plan without privacy"
+        )
+    if task.weights is not None:
+        raise UsageError(
+            "class_weights() gives weights, and no noise hides what they tell of the examples, which each gradient has "
+            "in it: take the task without it, write weights that follow from no example into loss(), or take a plan "
+            "without privacy"
         )
     batches, examples = Chance(seed, "batches"), len(dataset)  # type: ignore[arg-type]  # Dataset promises no len
     _require_mean(task, model, dataset, min(examples, COMPARED))

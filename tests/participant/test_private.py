@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ledger.errors import UsageError
 from ledger.plan import Plan, Training
 from participant.private import Chance
-from participant.task import Task
+from participant.task import Task, balanced
 from participant.tensors import Tensors
 from participant.trainer import Trainer
 from tests.world import PLAN, private
@@ -376,6 +376,16 @@ def test_a_task_that_trains_in_its_own_way_is_refused() -> None:
     trainer = Trainer(Own(linear, examples()), HERE)
     said = refused(lambda: trainer.train(trainer.initial(), plan(), 0))
     assert "take the task without its train(), or a plan without privacy" in said
+
+
+def test_weights_that_a_task_takes_from_its_examples_are_refused() -> None:
+    class Weighted(Made):
+        def class_weights(self, dataset: Any) -> Tensor:
+            return balanced([int(dataset[row][1]) for row in range(len(dataset))])
+
+    trainer = Trainer(Weighted(linear, examples(20)), HERE)
+    said = refused(lambda: trainer.train(trainer.initial(), plan(), 0))
+    assert "class_weights() gives weights, and no noise hides what they tell of the examples" in said
 
 
 def test_without_opacus_a_private_plan_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
