@@ -30,9 +30,10 @@ from ledger.cid import RAW, Cid
 from ledger.documents import Document, read_json
 from ledger.errors import InvalidBlobError, UsageError
 from ledger.facts import Address
+from ledger.manifest import MOST_METRICS
 from ledger.plan import MAX_PLAN_BYTES, DpSgd, Plan, TensorSpec, Training
 from ledger.storage.folder import read_regular
-from ledger.updates import MOST_METRICS, Place, Schema, blob_size, decode, update_header
+from ledger.updates import Place, Schema, blob_size, decode, update_header
 
 Key = int | str
 D = TypeVar("D", bound=Document)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.errors import UsageError
-from ledger.updates import MOST_METRICS, are_metrics
+from ledger.manifest import MOST_METRICS, are_metrics
 
 IGNORED = -100
 """A label that torch's cross entropy leaves out."""

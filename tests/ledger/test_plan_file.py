@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from ledger.cid import cid_of
 from ledger.errors import UsageError
 from ledger.facts import Address
+from ledger.manifest import are_metrics
 from ledger.plan import Plan, TensorSpec
 from ledger.plan_file import read_plan, update_bytes
-from ledger.updates import MODEL_HEADER, Layout, Place, are_metrics, decode, encode, update_header
+from ledger.updates import MODEL_HEADER, Layout, Place, decode, encode, update_header
 from tests.world import PLAN, SCHEMA, tensors
 
 TOML = """
