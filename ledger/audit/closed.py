@@ -144,6 +144,9 @@ class ClosedRound:
         if manifest.scores is not None and not plan.public_quality:
             where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("its manifest shows everybody the scores that its plan has sealed", **where))
+        elif plan.public_quality and not _scores_fit(plan, manifest):
+            where = self._at(cid=ended.manifest, by=aggregator)
+            report(violated("the scores in its manifest do not fit its plan and its weights", **where))
         if isinstance(ended, RoundSettled):
             self._check_form(ended.model, "its model", plan, aggregator)
 
@@ -280,6 +283,25 @@ class ClosedRound:
 
     def _by(self, member: int) -> str:
         return str(party(self.history, member))
+
+
+def _scores_fit(plan: Plan, manifest: Manifest) -> bool:
+    """Whether public scores are those of the counted updates, say what the plan has measured, and filter who is far."""
+    scores, counted = public_scores(manifest) or {}, {row.member for row in manifest.updates if passed(row)}
+    enough = len(counted) >= plan.quorum
+    clips, filters = enough and plan.clipping is not None, enough and plan.filter is not None
+    for score in scores.values():
+        if (score.norm is not None) != clips or (score.distance is not None) != filters:
+            return False
+        if score.metrics and plan.privacy is not None:
+            return False
+    if scores.keys() != counted if clips or filters else scores.keys() - counted:
+        return False
+    if not filters or plan.filter is None:
+        return True
+    nearest = sorted(counted, key=lambda member: (scores[member].distance, member))
+    kept = {row.member for row in manifest.updates if row.excluded is None}
+    return kept == set(nearest[: plan.filter.kept(len(counted))])
 
 
 def passed(row: Row) -> bool:
