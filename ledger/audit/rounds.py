@@ -221,7 +221,11 @@ class _Round(ClosedRound):
             detail = f" ({again.details[row.member]})" if tells else ""
             said = shown.get(row.member)
             if absent and plan.filter is not None and said is not None and passed(said) and passed(row):
-                continue  # what the filter would have done with all of them is not known
+                # What the filter would have done with all of them is not known; what those that it kept weigh, is.
+                weight = plan.weighting.of(update.member, update.weight) if said.excluded is None else None
+                if said.weight == weight:
+                    continue
+                row = row.model_copy(update={"weight": weight, "excluded": said.excluded})
             if said is not None and said.update == row.update and said != row:
                 text = "the manifest says something else of it than settling again"
                 expected, found = f"{said_of(row)}{detail}", said_of(said)

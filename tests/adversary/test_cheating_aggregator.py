@@ -478,6 +478,14 @@ def test_an_update_that_is_gone_from_a_filtered_round_accuses_nobody(
     assert str(cid) in texts(report, Verdict.INCOMPLETE)
 
 
+def test_what_is_gone_from_a_filtered_round_hides_no_lie_on_another_weight(remembered: World) -> None:
+    publishing(reweighted)(remembered)
+    remembered.store.path(remembered.contract.history().rounds[2].updates[2].update).unlink()
+    report = audited(remembered)
+    assert report.verdict is Verdict.VIOLATED
+    assert "expected counted with weight 1; found counted with weight 1000" in texts(report)
+
+
 def test_a_filter_looks_at_no_fewer_updates_than_the_quorum(remembered: World) -> None:
     remembered.store.path(remembered.contract.history().rounds[2].updates[2].update).unlink()
     remembered.settle()
