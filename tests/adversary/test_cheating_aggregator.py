@@ -569,6 +569,15 @@ def test_the_auditor_says_nothing_where_a_blob_is_missing(tmp_path: Path) -> Non
     assert world.contract.history().rounds[1].attestations == {}
 
 
+@pytest.mark.parametrize("what", ["model", "state"])
+def test_the_auditor_approves_nothing_that_the_next_round_could_not_begin_with(what: str, remembered: World) -> None:
+    remembered.settle()
+    manifest = manifest_of(remembered, 2)
+    remembered.store.path(Cid.parse(getattr(manifest, what))).unlink()
+    remembered.attest()
+    assert remembered.contract.history().rounds[2].attestations == {}
+
+
 def test_an_update_claimed_unavailable_is_listed_as_the_aggregators_claim(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.aggregator.open(PLAN)
