@@ -138,8 +138,7 @@ def krum(distances: Float64s, rule: Krum) -> list[float]:
         rule: The rule; with n updates and f attackers, n - f - 2 neighbours are closest, one at least.
     """
     neighbours = max(1, len(distances) - rule.attackers - 2)
-    others = [sorted(np.delete(row, number).tolist())[:neighbours] for number, row in enumerate(distances)]
-    return [_added(row) for row in others]
+    return [_added(np.sort(np.delete(row, number))[:neighbours].tolist()) for number, row in enumerate(distances)]
 
 
 def _added(numbers: Sequence[float]) -> float:
