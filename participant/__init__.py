@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from participant.array_task import ArrayTask
+    from participant.loading import load_model
     from participant.task import Task, balanced
 
-__all__ = ["ArrayTask", "Task", "balanced"]
+__all__ = ["ArrayTask", "Task", "balanced", "load_model"]
 
 _PLACES = {
     "ArrayTask": "participant.array_task",
     "Task": "participant.task",
     "balanced": "participant.task",
+    "load_model": "participant.loading",
 }
 
 

@@ -185,8 +185,9 @@ class Answering:
         place = Place.of(view.history.genesis, known.opened)
         if (answer := self.outbox.get(place, member.id)) is not None:
             return answer
-        self.log.info("training", round=known.number, examples=self.trainer.examples)
         try:
+            examples = self.trainer.examples_by(read_plan(known, self.store))
+            self.log.info("training", round=known.number, examples=examples)
             self._require_within_limits(view, known)
             self._require_within_budget(view, known, member)
             posted = Posted(view.history, member.id, self.store, self.identities)
@@ -196,7 +197,7 @@ class Answering:
         except (InvalidBlobError, BlobTooLargeError, UsageError) as error:
             self._cannot(known, error)
             return None
-        return self.outbox.keep(place, member.id, self.trainer.examples, sealed.update, sealed.key_blob)
+        return self.outbox.keep(place, member.id, examples, sealed.update, sealed.key_blob)
 
     def _seed(self, known: Round) -> Seed:
         if not self.identities:
@@ -227,10 +228,11 @@ class Answering:
 
     def _require_within_budget(self, view: View, known: Round, member: Member) -> None:
         """A site spends no more of its examples' privacy than the plan's budget, and nothing that it cannot count."""
-        privacy = read_plan(known, self.store).privacy
-        if privacy is not None and privacy.delta * self.trainer.examples >= 1:
+        plan = read_plan(known, self.store)
+        privacy, examples = plan.privacy, self.trainer.examples_by(plan)
+        if privacy is not None and privacy.delta * examples >= 1:
             raise UsageError(
-                f"the plan's delta of {privacy.delta:g} allows to give one of {self.trainer.examples} examples away: "
+                f"the plan's delta of {privacy.delta:g} allows to give one of {examples} examples away: "
                 "it protects nothing here"
             )
         if privacy is None or privacy.budget is None:

@@ -80,7 +80,8 @@ class ArrayLearner:
 def _schema(found: Any, meant: Mapping[str, TensorSpec] | None = None) -> dict[str, TensorSpec]:
     """Dtype and shape of arrays by name; where it is known which dtype is `meant`, any float is rounded to it."""
     if not isinstance(found, dict) or not found:
-        raise UsageError(f"it gives {f'a {type(found).__name__}' if found else found}: give a dict of arrays by name")
+        what = "no arrays" if found == {} else f"a {type(found).__name__}"
+        raise UsageError(f"it gives {what}: give a dict of arrays by name")
     schema: dict[str, TensorSpec] = {}
     for name, value in found.items():
         array = np.asarray(value)

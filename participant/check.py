@@ -86,7 +86,9 @@ def check(task: AnyTask, data: Path, plan_file: Path | None, policy_file: Policy
         for name, value in before.items():
             if not math.isfinite(value):
                 raise UsageError(f"{name} is {value} before any training: look for empty or infinite values in {data}")
-    _ = trainer.metrics(start), trainer.fingerprint  # every update has both, or there is none
+    if plan.privacy is None:  # of a base model, a site says nothing then
+        trainer.metrics(start)
+    _ = trainer.fingerprint  # every update has one, or there is none
     first = trainer.train(start, once, SEED, part)  # torch loads much of itself in the first step
     began = perf_counter()
     trained = trainer.train(start, once, SEED, part)
@@ -104,7 +106,7 @@ def check(task: AnyTask, data: Path, plan_file: Path | None, policy_file: Policy
         )
     if plan.privacy is None and after.get("loss", 0.0) >= before.get("loss", math.inf):
         notes.append("one step did not make the loss smaller: if an epoch does not either, lower the learning rate")
-    epoch = step * math.ceil(trainer.examples / batch)
+    epoch = step * math.ceil(trainer.examples_by(plan) / batch)
     # SCAFFOLD goes through the examples once more, for its control variate.
     round_, epsilon, delta = epoch * (plan.training.epochs + (plan.strategy.name == "scaffold")), None, None
     if privacy := plan.privacy:
@@ -116,9 +118,8 @@ def check(task: AnyTask, data: Path, plan_file: Path | None, policy_file: Policy
             notes.append("a round spends an unlimited epsilon: take more noise, a lower sampling rate or fewer steps")
         elif privacy.budget is not None and spent > privacy.budget:
             notes.append(f"a round spends more than the plan's budget of {privacy.budget:g}: no site will answer it")
-    return Checked(
-        trainer.examples, trainer.held_out, len(start), size, before, after, step, epoch, round_, epsilon, delta, notes
-    )
+    counts = trainer.examples_by(plan), 0 if plan.privacy else trainer.held_out, len(start)
+    return Checked(*counts, size, before, after, step, epoch, round_, epsilon, delta, notes)
 
 
 def _without_a_plan(trainer: Trainer, size: int) -> Plan:

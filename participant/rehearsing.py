@@ -106,7 +106,7 @@ def rehearse(known: Round, trainer: Trains, posted: Posted, log: Log) -> Rehears
     if seed is not None:
         again = decode(trained_update(known, trainer, seed, posted, log, metrics=metrics is not None))
         tensors = _compared(recorded, again)
-    update, examples = known.updates[posted.member].update, (said["examples"], trainer.examples)
+    update, examples = known.updates[posted.member].update, (said["examples"], trainer.examples_by(plan))
     return Rehearsal(known.number, update, seed is not None, examples, metrics, tensors)
 
 

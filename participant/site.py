@@ -48,7 +48,10 @@ class Trains(Protocol):
 
     @property
     def examples(self) -> int:
-        """How many examples it trains on."""
+        """How many examples it trains on, unless by a private plan."""
+
+    def examples_by(self, plan: Plan) -> int:
+        """How many examples it trains on by a plan."""
 
     @property
     def fingerprint(self) -> bytes:
@@ -84,8 +87,8 @@ def trained_update(known: Round, trainer: Trains, seed: Seed, posted: Posted, lo
 
     witness = seed.witness(trainer.fingerprint)
     measured = trainer.metrics if metrics else None
-    genesis, blobs = posted.history.genesis, posted.blobs
-    return make_update(genesis, known, posted.member, trainer.examples, train, blobs, witness, measured)
+    genesis, blobs, examples = posted.history.genesis, posted.blobs, trainer.examples_by(posted.plan(known))
+    return make_update(genesis, known, posted.member, examples, train, blobs, witness, measured)
 
 
 def make_update(

@@ -78,7 +78,7 @@ class TorchLearner:
 
     def train(self, base: Mapping[str, Array], part: Any, plan: Plan, seed: int, controls: Controls) -> Tensors:
         """What the task's training makes of the base model; or private training, where the plan has `privacy`."""
-        model = self._loaded(base, seed)
+        model = self.loaded(base, seed)
         before = schema_of(model)
         if plan.privacy is not None:
             self._train_privately(model.train(), part, plan, seed)
@@ -93,7 +93,7 @@ class TorchLearner:
 
     def _new(self, base: Mapping[str, Array], part: Any, plan: Plan, seed: int, controls: Controls) -> Tensors:
         """What is new in the site's control variate."""
-        model = self._loaded(base, seed)
+        model = self.loaded(base, seed)
         with self.reproducible(seed), hook(self._task, "loss"):
             found = gradient(self._task, model.train(), part, plan.training.batch_size)
         return {
@@ -103,13 +103,9 @@ class TorchLearner:
 
     def evaluate(self, tensors: Mapping[str, Array], part: Any) -> dict[str, float]:
         """What `evaluate` says of the model, in use and without gradients."""
-        model = self._loaded(tensors, 0)
+        model = self.loaded(tensors)
         with self.reproducible(0), torch.no_grad(), hook(self._task, "evaluate"):
             return {str(name): float(value) for name, value in self._task.evaluate(model.eval(), part).items()}
-
-    def loaded(self, tensors: Mapping[str, Array]) -> nn.Module:
-        """A model with these tensors."""
-        return self._loaded(tensors, 0)
 
     def _train_privately(self, model: nn.Module, part: Any, plan: Plan, seed: int) -> None:
         try:
@@ -130,7 +126,8 @@ class TorchLearner:
                         "change that the optimizer steps; keep it as it is"
                     )
 
-    def _loaded(self, tensors: Mapping[str, Array], seed: int) -> nn.Module:
+    def loaded(self, tensors: Mapping[str, Array], seed: int = 0) -> nn.Module:
+        """A model with these tensors; whatever else it is made of is left to the seed."""
         model = self._model(seed)
         with hook(self._task, "model"):
             write(model, tensors)

@@ -23,7 +23,9 @@ from participant.tensors import Tensors
 class Trainer:
     """Trains a task on a site's data; on one machine the same inputs and seed give the same bytes.
 
-    It trains on one part of the examples, and evaluates models on the other, which is held out; see `AnyTask.split`.
+    It trains on one part of the examples, and evaluates models on the other, which is held out; see `AnyTask.split`. By
+    a private plan it trains on all: which examples are held out depends on how many there are, so that one example more
+    would change the place of others, and what privacy promises is that it changes nothing but itself.
     """
 
     def __init__(self, task: AnyTask, data: Path) -> None:
@@ -37,12 +39,12 @@ class Trainer:
         self._task, self._learner = task, learner(task)
         with self._learner.reproducible(0):
             with hook(task, "load"):
-                dataset: Any = task.load(data)
-                require_dataset(dataset)
-                if not len(dataset):
+                self._all: Any = task.load(data)
+                require_dataset(self._all)
+                if not len(self._all):
                     raise UsageError(f"it gives no examples from {data}: name other data with --data")
             with hook(task, "split"):
-                self._part, self._held_out = task.split(dataset)
+                self._part, self._held_out = task.split(self._all)
                 require_dataset(self._part)
                 require_dataset(self._held_out)
                 if not len(self._part):
@@ -52,8 +54,15 @@ class Trainer:
 
     @property
     def examples(self) -> int:
-        """How many examples it trains on: the update's weight."""
+        """How many examples it trains on, unless by a private plan."""
         return len(self._part)
+
+    def examples_by(self, plan: Plan) -> int:
+        """How many examples it trains on by a plan, the update's weight: of a private one, all.
+
+        Which are held out depends on how many there are: one example more would change the place of others.
+        """
+        return len(self._examples(plan))
 
     @property
     def held_out(self) -> int:
@@ -102,7 +111,7 @@ class Trainer:
             UsageError: If `base` is another model's, a hook fails, the training diverges, or the plan is private, or of
                 a strategy that changes the training, and the task cannot be trained so.
         """
-        return self._learner.train(base, self._first(first), plan, seed, controls)
+        return self._learner.train(base, _first(self._examples(plan), first), plan, seed, controls)
 
     def evaluate(self, tensors: Mapping[str, Array], first: int | None = None) -> dict[str, float]:
         """How good a model is on the examples it trains on, or the `first` of them, by names such as ``loss``.
@@ -110,7 +119,7 @@ class Trainer:
         Raises:
             UsageError: If `tensors` are another model's, or a hook fails.
         """
-        return self._learner.evaluate(tensors, self._first(first))
+        return self._learner.evaluate(tensors, _first(self._part, first))
 
     def metrics(self, base: Mapping[str, Array]) -> dict[str, float]:
         """What the base model achieves on the examples that are held out, for others to see; {} without any.
@@ -124,8 +133,12 @@ class Trainer:
         with hook(self._task, "evaluate"):
             return checked(found)
 
-    def _first(self, count: int | None) -> Any:
-        return self._part if count is None else part_of(self._part, np.arange(min(count, self.examples)))
+    def _examples(self, plan: Plan) -> Any:
+        return self._part if plan.privacy is None else self._all
+
+
+def _first(part: Any, count: int | None) -> Any:
+    return part if count is None else part_of(part, np.arange(min(count, len(part))))
 
 
 def genesis(task: AnyTask, seed: int) -> bytes:

@@ -37,6 +37,16 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"{folder} cannot be made ({error.strerror}): name a file in a folder of yours") from None
 
 
+def require_absent(path: Path, instead: str) -> None:
+    """Find out before long work whether nothing is where a file is to be written.
+
+    Raises:
+        UsageError: If something is there; `instead` is what to do.
+    """
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already: {instead}")
+
+
 def create(path: Path, content: bytes, mode: int, instead: str) -> None:
     """Write a file that appears under its name only when all its bytes are on disk, and only where nothing was.
 
@@ -49,8 +59,7 @@ def create(path: Path, content: bytes, mode: int, instead: str) -> None:
     Raises:
         UsageError: If something is there already, or it cannot be written.
     """
-    if os.path.lexists(path):
-        raise UsageError(f"{path} is there already: {instead}")
+    require_absent(path, instead)
     part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -16,6 +16,7 @@ from ledger.cli.following import FOLDER, LOG_FORMAT, POLL, TENSORBOARD, draw_cur
 from ledger.cli.options import FILE, PATH
 from ledger.cli.output import document, facts
 from participant.cli.policies import POLICY, policy_file
+from participant.cli.tasks import TaskType
 
 if TYPE_CHECKING:
     from ledger.logs import Log
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--task", metavar="TASK_FILE", type=FILE, required=True, help="The Python file with the site's task.")
+@click.option(
+    "--task",
+    metavar="TASK",
+    type=TaskType(FILE),
+    required=True,
+    help="The Python file with the site's task, or a built-in task: heart, digits.",
+)
 @click.option("--data", metavar="PATH", type=PATH, required=True, help="The site's records, as the task reads them.")
 @click.option(
     "--rehearse",

@@ -12,12 +12,14 @@ import click
 
 from ledger.cli.options import JSON, PATH
 from ledger.cli.output import document, facts
+from participant.built_in import NAMES
 from participant.cli.policies import POLICY, policy_file
+from participant.cli.tasks import TaskType
 
 if TYPE_CHECKING:
     from participant.check import Checked
 
-FILE = click.argument("file", metavar="FILE", type=PATH)
+TASK = click.argument("file", metavar="TASK", type=TaskType(PATH))
 
 
 @click.group()
@@ -26,7 +28,7 @@ def task() -> None:
 
 
 @task.command()
-@FILE
+@click.argument("file", metavar="FILE", type=PATH)
 def new(file: Path) -> None:
     """Write an example of a task to FILE, to be changed: it trains on a CSV whose last column is the label.
 
@@ -38,16 +40,17 @@ def new(file: Path) -> None:
 
 
 @task.command()
-@FILE
+@TASK
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="The site's data, as the task loads it.")
 @click.option("--plan", "plan_file", type=PATH, metavar="PLAN_FILE", help="The plan (TOML or JSON) that it is to fit.")
 @POLICY
 @JSON
 def check(file: Path, data: Path, plan_file: Path | None, policy: Path | None, as_json: bool) -> None:
-    """Load the task in FILE and its data, train one step, and say what is wrong before a round is at stake.
+    """Load TASK and its data, train one step, and say what is wrong before a round is at stake.
 
-    It runs the file and trains on the first batch only: what is wrong with later examples does not show. Nothing is
-    kept or sent. A task that the site's policy does not allow is not run; a plan outside of it is said.
+    TASK is a Python file, or a built-in task: heart, digits. The file is run, and trained on the first batch only: what
+    is wrong with later examples does not show. Nothing is kept or sent. A task that the site's policy does not allow is
+    not run; a plan outside of it is said.
 
     Exit status: 0 it can answer rounds; 2 something in task, data or plan is wrong, or not within the policy.
     """
@@ -73,7 +76,7 @@ def check(file: Path, data: Path, plan_file: Path | None, policy: Path | None, a
 
 
 @task.command()
-@FILE
+@TASK
 @click.option(
     "--out",
     type=PATH,
@@ -86,7 +89,7 @@ def check(file: Path, data: Path, plan_file: Path | None, policy: Path | None, a
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Same seed, same bytes, same torch."
 )
 def genesis(file: Path, out: Path, seed: int) -> None:
-    """Write a new model of the task in FILE, for `fedledger round genesis`.
+    """Write a new model of TASK, for `fedledger round genesis`: a Python file, or a built-in task: heart, digits.
 
     Exit status: 0 written; 2 something in the task is wrong, MODEL_FILE is there already, or its folder is not; 3 it
     cannot be written.
@@ -100,6 +103,52 @@ def genesis(file: Path, out: Path, seed: int) -> None:
     _write(out, blob)
     facts([("model", out), ("bytes", f"{len(blob):,}"), ("cid", cid_of(blob))])
     click.echo(f"The governor records it: fedledger round genesis {out}")
+
+
+@task.command()
+@click.argument("name", type=click.Choice(NAMES))
+@click.argument("folder", metavar="FOLDER", type=PATH)
+@click.option(
+    "--sites", type=click.IntRange(1), metavar="N", help="Of the digits: among how many sites; 4 if not given."
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, min_open=True),
+    metavar="A",
+    help="Of the digits: how alike the sites are; below 1, each has few digits; 0.5 if not given.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", help="Of the digits: decides the split; 0 if not given."
+)
+def data(name: str, folder: Path, sites: int | None, alpha: float | None, seed: int | None) -> None:
+    """Write the data of a built-in task into FOLDER, a CSV file for each site: one header line, the label last.
+
+    heart: the records of four hospitals. digits: those of scikit-learn, split among sites of one size whose mixtures of
+    digits are drawn from a Dirichlet distribution.
+
+    Exit status: 0 written; 2 a file is there already, the folder cannot be made, what it needs is not installed, or the
+    digits cannot be split so; 3 it cannot be written.
+    """
+    from ledger.cli.files import make_folder
+    from ledger.errors import UsageError
+    from participant.data_sets import digits_files, heart_files
+
+    if name == "heart":
+        if (sites, alpha, seed) != (None, None, None):
+            raise UsageError("heart is the records of four hospitals: leave --sites, --alpha and --seed out")
+        files = heart_files()
+    else:
+        files = digits_files(
+            4 if sites is None else sites, 0.5 if alpha is None else alpha, 0 if seed is None else seed
+        )
+    make_folder(folder)
+    paths = {folder / file: text for file, text in files.items()}
+    for path in paths:
+        _check_absent(path)
+    for path, text in paths.items():
+        _write(path, text.encode())
+        click.echo(f"{path}: {text.count(chr(10)) - 1:,} examples")
+    click.echo(f"Try one out: fedledger task check {name} --data {next(iter(paths))}")
 
 
 def _told(found: Checked) -> Iterator[tuple[str, object]]:

@@ -45,6 +45,21 @@ class Mine(Task):
 """
 
 
+ARRAYS = """
+from participant import ArrayTask
+
+class Mine(ArrayTask):
+    def initial(self):
+        return [1.0]
+
+    def load(self, data):
+        return [1, 2]
+
+    def fit(self, tensors, examples, training, seed):
+        return tensors
+"""
+
+
 def keystore(scene: Scene, party: str = "governor") -> dict[str, Any]:
     document: dict[str, Any] = json.loads(scene.cli.path(f"{party}.json").read_text())
     return document
@@ -377,6 +392,20 @@ STORES = [
         party=AGGREGATOR),
 ]
 
+MODELS = [
+    Bad("pull a model over a file", "model pull -o m", 2, "m is there already: nothing is written over it",
+        {"m": "precious"}, party=NOBODY),
+    Bad("pull a model over a link", "model pull -o m", 2, "m is there already", {"m": LOOP}, party=NOBODY),
+    Bad("pull a model where no folder is", "model pull -o none/m", 2, "none/m cannot be written (No such file",
+        party=NOBODY),
+    Bad("pull the model of a round that is not", "model pull --round 7 -o m", 2, "there is no round 7", party=NOBODY),
+    Bad("pull the model of an open round", "model pull --round 2 --unreleased -o m", 2, "round 2 is open and has no",
+        party=NOBODY),
+    Bad("pull the model of a round below 0", "model pull --round=-1 -o m", 2, "-1 is not in the range", party=NOBODY),
+    Bad("pull a model from an empty store", "model pull -o m --store none", 3, "is not to be had", party=NOBODY),
+    Bad("pull a model to nowhere", "model pull", 2, "Missing option '-o'", party=NOBODY),
+]
+
 ROUNDS = [
     Bad("genesis of garbage", "round genesis m", 2, "m holds no model", {"m": "garbage"}),
     Bad("genesis of a pickle", "round genesis m", 2, "m holds no model", {"m": PICKLE}),
@@ -579,6 +608,29 @@ AUDITS = [
 ]
 
 TASKS = [
+    Bad("data over a file", "task data heart .", 2, "cleveland.csv is there already", {"cleveland.csv": "precious"}),
+    Bad("data in a file", "task data heart f", 2, "f cannot be made (", {"f": "precious"}),
+    Bad("data of a task that is none", "task data letters f", 2, "'letters' is not one of"),
+    Bad("heart for a number of hospitals", "task data heart f --sites 3", 2, "leave --sites, --alpha and --seed out"),
+    Bad("digits for too many sites", "task data digits f --sites 180", 2, "take from 1 to 179"),
+    Bad("digits for no site", "task data digits f --sites 0", 2, "0 is not in the range"),
+    Bad("digits with an alpha that is no number", "task data digits f --alpha nan", 2, "alpha is nan: take a number"),
+    Bad("a built-in task on data that are none", "task check heart --data d", 2, "in load: ", {"d": "a,b"}),
+    Bad("a built-in task on other data", "task check digits --data d", 2, "in evaluate: RuntimeError: mat1 and mat2",
+        {"d": "a,b\n1,2\n"}),
+    Bad("a file with a built-in task's name", "task genesis ./heart --out m", 2, "heart has no task",
+        {"heart": "x = 1\n"}),
+    Bad("a built-in task in capitals", "participate --task HEART --data d", 2, "'HEART' does not exist", {"d": ""},
+        party=SITE),
+    Bad("a task that splits badly", "task check task.py --data data.csv", 2, "in split: it leaves no examples",
+        {"task.py": TASK + "\n    def split(self, dataset): return [], dataset\n", "data.csv": ""}),
+    Bad("a task whose weights are none", "task check task.py --data data.csv", 2, "in class_weights: it gives no",
+        {"task.py": TASK + "\n    def class_weights(self, dataset): return [1, 2]\n", "data.csv": ""}),
+    Bad("a task with a measure that is no number", "task check task.py --data data.csv", 2, "in evaluate: the measure",
+        {"task.py": TASK.replace("(4", "(40") + "\n    def evaluate(self, *_): return {'\u00e9': 1}\n",
+         "data.csv": ""}),
+    Bad("a task of arrays that gives none", "task check t.py --data data.csv", 2, "in initial: it gives a list",
+        {"t.py": ARRAYS, "data.csv": ""}),
     Bad("a task over a file", "task new t.py", 2, "t.py is there already", {"t.py": "precious"}),
     Bad("a task where no folder is", "task new none/t.py", 2, "is no folder to write"),
     Bad("a task that is not there", "task check none.py --data d", 2, "none.py cannot be read"),
@@ -730,7 +782,21 @@ LOOPS = [
 ]
 
 # fmt: on
-TABLE = [*NODE, *CONFIG, *KEYS, *BACKUPS, *MEMBERS, *CHARTERS, *STORES, *ROUNDS, *RECEIPTS, *AUDITS, *TASKS, *LOOPS]
+TABLE = [
+    *NODE,
+    *CONFIG,
+    *KEYS,
+    *BACKUPS,
+    *MEMBERS,
+    *CHARTERS,
+    *STORES,
+    *MODELS,
+    *ROUNDS,
+    *RECEIPTS,
+    *AUDITS,
+    *TASKS,
+    *LOOPS,
+]
 
 
 @pytest.fixture(scope="module")

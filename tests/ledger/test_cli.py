@@ -48,6 +48,7 @@ def test_the_commands_are_these() -> None:
         "init",
         "key",
         "member",
+        "model",
         "receipt",
         "round",
         "task",
@@ -105,7 +106,7 @@ def test_commands_that_reach_a_ledger_share_their_options(path: tuple[str, ...])
     assert ("--rpc" in options) != offline
     assert "--state" in options, "what reads a ledger compares it with what is remembered"
     assert ("--finality" in options) == ("--rpc" in options and path != ("deploy",))
-    writes = path[-1] not in ("show", "list", "verify", "status", "watch", "mirror", "agree", "privacy")
+    writes = path[-1] not in ("show", "list", "verify", "status", "watch", "mirror", "agree", "privacy", "pull")
     assert writes == ({"--keystore", "--password-file", "--max-fee", "--yes"} <= options)
     assert "--chain-id" in options
     assert "--password" not in options, "it would stand in the list of processes"

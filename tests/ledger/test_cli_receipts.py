@@ -166,6 +166,7 @@ def arguments(cli: Cli, path: tuple[str, ...]) -> list[str]:
         ("member", "show"): ["1"],
         ("member", "suspend"): ["1"],
         ("member", "take"): ["1"],
+        ("model", "pull"): ["-o", str(cli.path("pulled"))],
         ("participate",): ["--task", file, "--data", file],
         ("round", "agree"): ["1"],
         ("round", "abort"): ["1", "--reason", "expired"],

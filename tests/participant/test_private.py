@@ -187,6 +187,21 @@ def test_what_is_looked_at_together_is_no_matter_of_privacy() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_no_example_is_held_out_for_one_more_would_change_the_place_of_others() -> None:
+    class Splitting(Made):
+        split = Task.split
+
+    data = examples(20)
+    asked, splitting, whole = (
+        plan(sampling_rate=1),
+        Trainer(Splitting(linear, data), HERE),
+        Trainer(Made(linear, data), HERE),
+    )
+    assert (splitting.examples, splitting.examples_by(asked)) == (16, 20)
+    assert splitting.examples_by(asked.model_copy(update={"privacy": None})) == 16
+    assert moved(splitting, asked, 3).tobytes() == moved(whole, asked, 3).tobytes()
+
+
 # ------------------------------------------------------------------------------------------ the seed
 
 
