@@ -400,7 +400,17 @@ def test_weights_that_a_task_takes_from_its_examples_are_refused() -> None:
 
     trainer = Trainer(Weighted(linear, examples(20)), HERE)
     said = refused(lambda: trainer.train(trainer.initial(), plan(), 0))
-    assert "class_weights() gives weights, and no noise hides what they tell of the examples" in said
+    assert "class_weights() gives other weights where one example is left out, and no noise hides" in said
+
+
+def test_fixed_weights_of_classes_are_trained_with() -> None:
+    class Weighted(Made):
+        def class_weights(self, dataset: Any) -> Tensor:
+            return torch.tensor([1.0, 3.0])
+
+    asked = plan(noise_multiplier=SILENT)
+    weighted, plain = (moved(Trainer(task(linear, examples(20)), HERE), asked, 0) for task in (Weighted, Made))
+    assert not np.array_equal(weighted, plain)
 
 
 def test_without_opacus_a_private_plan_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
