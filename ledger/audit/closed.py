@@ -124,6 +124,11 @@ class ClosedRound:
             if said_of(row) != expected.partition(" (")[0]:
                 text = "the manifest says something else of it than its entry and the plan"
                 report(violated(text, expected=expected, found=said_of(row), **where))
+        self.check_sums(ended, plan, manifest)
+
+    def check_sums(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
+        """What the manifest says of all updates together, and of what came of them, where they cannot be averaged."""
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
         counted, kept = sum(map(passed, manifest.updates)), sum(row.excluded is None for row in manifest.updates)
         if plan.filter is not None and kept != (plan.filter.kept(counted) if counted >= plan.quorum else counted):
             where = self._at(cid=ended.manifest, by=aggregator)
@@ -141,10 +146,11 @@ class ClosedRound:
             report(violated("the server's state in it does not fit its plan", expected=expected, found=found, **where))
         elif manifest.state is not None:
             self._check_state(Cid.parse(manifest.state), plan, aggregator)
-        if manifest.scores is not None and not plan.public_quality:
+        public = plan.seal == "none" or plan.public_quality
+        if manifest.scores is not None and not public:
             where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("its manifest shows everybody the scores that its plan has sealed", **where))
-        elif plan.public_quality and not _scores_fit(plan, manifest):
+        elif public and not _scores_fit(plan, manifest):
             where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("the scores in its manifest do not fit its plan and its weights", **where))
         if isinstance(ended, RoundSettled):

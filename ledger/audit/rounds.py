@@ -161,13 +161,17 @@ class _Round(ClosedRound):
                 again = settled()
         except (UnavailableError, BlobMismatchedError, InvalidBlobError) as error:
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
+            self.check_sums(ended, plan, manifest)
             return
         self.audit.hashed |= again.hashed
-        if self.audit.scores is None:
-            self.audit.scores = (opened.scores if opened.scores is not None else again.scores) or None
         absent |= self._not_granted(manifest, again, absent) if opened.granted else {}
+        if not absent:
+            self.audit.scores = again.scores or None  # whatever the aggregator says
+        elif self.audit.scores is None:
+            self.audit.scores = opened.scores or None
         self._compare_rows(ended, plan, manifest, again, absent, opened)
         if absent:
+            self.check_sums(ended, plan, manifest)
             for member, why in absent.items():
                 self._not_settled(member, why)
         else:

@@ -478,12 +478,38 @@ def test_an_update_that_is_gone_from_a_filtered_round_accuses_nobody(
     assert str(cid) in texts(report, Verdict.INCOMPLETE)
 
 
+@pytest.mark.parametrize("gone", ["an update", "the state before"])
+@pytest.mark.parametrize(
+    ("fraud", "said"),
+    [
+        (filtered_though_kept, "expected 4 of 5 updates kept by the filter; found 3 kept"),
+        (without_state, "expected a state; found none"),
+        (without_one_score, "the scores in its manifest do not fit its plan and its weights"),
+        (another_filtered, "the scores in its manifest do not fit its plan and its weights"),
+    ],
+)
+def test_what_is_gone_hides_no_lie_that_needs_no_settling_again(
+    fraud: Callable[[Settlement], Settlement], said: str, gone: str, remembered: World
+) -> None:
+    update, state = remembered.contract.history().rounds[2].updates[2].update, manifest_of(remembered, 1).state
+    publishing(fraud)(remembered)
+    remembered.store.path(update if gone == "an update" else Cid.parse(state or "")).unlink()
+    report = audited(remembered)
+    assert report.verdict is Verdict.VIOLATED
+    assert said in texts(report)
+
+
 def test_what_is_gone_from_a_filtered_round_hides_no_lie_on_another_weight(remembered: World) -> None:
     publishing(reweighted)(remembered)
     remembered.store.path(remembered.contract.history().rounds[2].updates[2].update).unlink()
     report = audited(remembered)
     assert report.verdict is Verdict.VIOLATED
     assert "expected counted with weight 1; found counted with weight 1000" in texts(report)
+
+
+def test_the_scores_that_a_report_shows_are_those_of_settling_again(remembered: World) -> None:
+    publishing(scoring(1, metrics={"auc": 1.0}))(remembered)
+    assert audited(remembered).timeline[1]["scores"]["sites"]["1"]["metrics"] == {"auc": 0.125}
 
 
 def test_a_filter_looks_at_no_fewer_updates_than_the_quorum(remembered: World) -> None:
