@@ -20,6 +20,7 @@ from ledger.cid import CHUNK, Cid, Node, leaf, tree
 from ledger.documents import canonical, parse
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.facts import UpdateRecorded
+from ledger.manifest import are_metrics
 from ledger.plan import Plan
 from ledger.threads import shared
 from ledger.updates import (
@@ -28,7 +29,6 @@ from ledger.updates import (
     STEP,
     Layout,
     Place,
-    are_metrics,
     from_float64,
     to_float64,
     update_header,

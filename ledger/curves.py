@@ -22,13 +22,13 @@ from ledger.figures import figures
 from ledger.following import View
 from ledger.history import History, Round
 from ledger.logs import Log
-from ledger.manifest import Manifest, Score
+from ledger.manifest import Manifest, Score, are_metrics
 from ledger.manifests import read_manifest
 from ledger.plan import MAX_PLAN_BYTES, Plan
 from ledger.scores import scores_in
 from ledger.sealing import MAX_KEY_BLOB_BYTES, Identity, largest_sealed, open_key, open_update
 from ledger.storage import Blobs
-from ledger.updates import are_metrics, decode
+from ledger.updates import decode
 
 try:
     from tensorboardX.proto.event_pb2 import Event, SessionLog

@@ -7,7 +7,6 @@ updates of a round say is about the round's base: the model of its `base_round`,
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -84,9 +83,9 @@ def _figure(said: list[Said], lower: bool) -> Figure:
     least, most = min(said, key=lambda one: one.value), max(said, key=lambda one: one.value)
     return Figure(
         len(said),
-        statistics.mean(values),  # exact, and rounded once: sums of large numbers may be none
+        statistics.mean(values),  # exact, and rounded once
         most if lower else least,
         least if lower else most,
-        min(most.value - least.value, sys.float_info.max),
+        most.value - least.value,
         statistics.pstdev(values),
     )

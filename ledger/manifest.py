@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -51,6 +52,27 @@ class Row(Document):
     excluded: Reason | None
 
 
+MOST_METRICS = 16
+
+
+def are_metrics(said: object) -> bool:
+    """Whether something can be an update's metrics: numbers below 2^53, as JSON takes them, by a few short names."""
+    return (
+        isinstance(said, dict)
+        and len(said) <= MOST_METRICS
+        and all(isinstance(name, str) and re.fullmatch("[ -~]{1,64}", name) for name in said)
+        and all(type(value) in (int, float) and abs(value) < 1 << 53 for value in said.values())
+    )
+
+
+def _metrics(said: dict[str, float]) -> dict[str, float]:
+    if not are_metrics(said):
+        raise ValueError(
+            f"to be at most {MOST_METRICS} numbers below 2^53, by names of 1 to 64 printable ASCII letters"
+        )
+    return said
+
+
 class Score(Document):
     """How an update compares.
 
@@ -62,7 +84,7 @@ class Score(Document):
 
     norm: float | None = None
     distance: float | None = None
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: Annotated[dict[str, float], AfterValidator(_metrics)] = Field(default_factory=dict)
 
 
 class Manifest(Document):

@@ -30,15 +30,17 @@ from ledger.cid import RAW, Cid
 from ledger.documents import Document, read_json
 from ledger.errors import InvalidBlobError, UsageError
 from ledger.facts import Address
+from ledger.manifest import MOST_METRICS
 from ledger.plan import MAX_PLAN_BYTES, DpSgd, Plan, TensorSpec, Training
 from ledger.storage.folder import read_regular
-from ledger.updates import MOST_METRICS, Place, Schema, blob_size, decode, update_header
+from ledger.updates import MAX_HEADER_BYTES, Layout, Place, Schema, blob_size, decode, update_header
 
 Key = int | str
 D = TypeVar("D", bound=Document)
 
 _MOST_WRITTEN = 16 * MAX_PLAN_BYTES  # people write spaces, too
 _MOST = (1 << 53) - 1  # the largest integer that a canonical document can hold
+_MOST_DESCRIBED = MAX_HEADER_BYTES - (1 << 14)  # a blob's own header, with the longest metrics, takes the rest
 _PARTS: dict[Key, type[Document]] = {"training": Training, "privacy": DpSgd, "filter": Krum}
 _KINDS: dict[Key, dict[Key, type[Document]]] = {
     "strategy": {
@@ -87,6 +89,12 @@ def read_plan(path: Path, model: Callable[[], bytes] | None = None) -> Plan:
         raise UsageError(
             f"{path} makes a plan of {size:,} bytes, {MAX_PLAN_BYTES:,} at most: make a model of fewer tensors"
         )
+    for what, schema in (("an update", plan.update_tensors), ("the server's state", plan.state_tensors)):
+        if (size := len(Layout(schema).head({}))) > _MOST_DESCRIBED:
+            raise UsageError(
+                f"{path} makes {what} with a header of {size:,} bytes, {_MOST_DESCRIBED:,} at most: make a model of "
+                "fewer tensors"
+            )
     return plan
 
 

@@ -134,8 +134,7 @@ def krum(distances: Float64s, rule: Krum) -> list[float]:
         rule: The rule; with n updates and f attackers, n - f - 2 neighbours are closest, one at least.
     """
     neighbours = max(1, len(distances) - rule.attackers - 2)
-    others = [sorted(np.delete(row, number).tolist())[:neighbours] for number, row in enumerate(distances)]
-    return [_added(row) for row in others]
+    return [_added(np.sort(np.delete(row, number))[:neighbours].tolist()) for number, row in enumerate(distances)]
 
 
 def _added(numbers: Sequence[float]) -> float:
@@ -149,8 +148,10 @@ def folded(squares: Float64s) -> Float64s:
     """The sums of rows of up to `BLOCK` values, (rows, values) to (rows,).
 
     A row is filled with zeros up to `BLOCK`; then its second half is added to its first one, until one value is left.
+    The zeros beyond the next power of two are left away: they change no sum of squares, and take most of the time
+    where tensors are small.
     """
-    width = BLOCK
+    width = 1 << (squares.shape[1] - 1).bit_length()
     filled = np.zeros((len(squares), width))
     filled[:, : squares.shape[1]] = squares
     while width > 1:

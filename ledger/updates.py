@@ -29,14 +29,13 @@ from ledger.documents import canonical, parse, read_json
 from ledger.entries import Genesis
 from ledger.errors import InvalidBlobError
 from ledger.facts import Address, RoundOpened
-from ledger.manifest import Reason
+from ledger.manifest import Reason, are_metrics
 from ledger.plan import Plan, TensorSpec
 
 MAX_HEADER_BYTES = 4 << 20
 STEP = 1 << 15  # elements that are computed at a time: they stay in the cache between the operations
 NO_WITNESS = "0" * 64
 """The witness of an update whose site commits to nothing."""
-MOST_METRICS = 16
 MODEL_HEADER: dict[str, Any] = {"kind": "model"}
 
 Array = npt.NDArray[Any]
@@ -87,21 +86,11 @@ def update_header(
         examples: How many it was trained on, as its member says.
         witness: What its site commits to, so that it can show later how it came about: 64 hex digits of its own
             choice. None for plans of settlement 1, which have neither it nor metrics.
-        metrics: What the base model achieves at its site, by name, as its member says; see `are_metrics`. None in
-            private rounds: no noise hides the records that they come from.
+        metrics: What the base model achieves at its site, by name, as its member says; see
+            `ledger.manifest.are_metrics`. None in private rounds: no noise hides the records that they come from.
     """
     header = {"kind": "update", **place.document(), "member": member, "examples": examples}
     return header if witness is None else {**header, "witness": witness, "metrics": dict(metrics)}
-
-
-def are_metrics(said: object) -> bool:
-    """Whether something can be an update's metrics: numbers below 2^53, as JSON takes them, by a few short names."""
-    return (
-        isinstance(said, dict)
-        and len(said) <= MOST_METRICS
-        and all(isinstance(name, str) and re.fullmatch("[ -~]{1,64}", name) for name in said)
-        and all(type(value) in (int, float) and abs(value) < 1 << 53 for value in said.values())
-    )
 
 
 def _is_witness(text: object) -> bool:

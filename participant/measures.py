@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.errors import UsageError
+from ledger.manifest import MOST_METRICS, are_metrics
 
-MAX_METRICS = 16
-MAX_NAME = 64
 IGNORED = -100
 """A label that torch's cross entropy leaves out."""
 
@@ -78,16 +76,17 @@ def auc(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float | None:
 
 
 def checked(found: Mapping[str, float]) -> dict[str, float]:
-    """What a site says of a model in public: few finite numbers, with names that print.
+    """What an update's header takes of a task's measures: few numbers, with names that print.
+
+    Numbers that it does not take, such as NaN or those beyond 2^53, are left out: by a base model that is far off, or
+    has diverged, sites train all the same.
 
     Raises:
-        UsageError: If it is anything else.
+        UsageError: If there are too many, or a name is none.
     """
-    if len(found) > MAX_METRICS:
-        raise UsageError(f"it gives {len(found)} measures: give at most {MAX_METRICS}")
-    for name, value in found.items():
-        if not (1 <= len(name) <= MAX_NAME and name.isascii() and name.isprintable()):
-            raise UsageError(f"the measure {name[:MAX_NAME]!r} is to have 1 to {MAX_NAME} printable ASCII characters")
-        if not math.isfinite(value):
-            raise UsageError(f"the measure {name!r} is {value}: give finite numbers, and leave out what there is not")
-    return dict(found)
+    if len(found) > MOST_METRICS:
+        raise UsageError(f"it gives {len(found)} measures: give at most {MOST_METRICS}")
+    for name in found:
+        if not are_metrics({name: 0}):
+            raise UsageError(f"the measure {name[:64]!r} is to have a name of 1 to 64 printable ASCII characters")
+    return {name: value for name, value in found.items() if are_metrics({name: value})}

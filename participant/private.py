@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ledger.errors import UsageError
 from ledger.plan import DpSgd, Training
+from participant.examples import part_of
 from participant.task import Task
 
 COMPARED = 32
@@ -109,8 +110,8 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
         seed: Decides batches and noise: whoever knows it can take the noise off again.
 
     Raises:
-        UsageError: If the loss is no mean over examples, leaves a parameter out, or gives something else than a
-            gradient for each example.
+        UsageError: If weights of classes follow from the examples, or the loss is no mean over these, leaves a
+            parameter out, or gives something else than a gradient for each example.
     """
     if type(task).train is not Task.train:
         raise UsageError(
@@ -118,6 +119,7 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
             "task without its train(), or a plan without privacy"
         )
     batches, examples = Chance(seed, "batches"), len(dataset)  # type: ignore[arg-type]  # Dataset promises no len
+    _require_fixed(task, dataset, examples)
     _require_mean(task, model, dataset, min(examples, COMPARED))
     hooked = GradSampleModule(model, loss_reduction="mean")
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -149,6 +151,18 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
 
 def _batch(dataset: Dataset[Any], rows: Iterable[int]) -> Any:
     return default_collate([dataset[int(row)] for row in rows])
+
+
+def _require_fixed(task: Task, dataset: Dataset[Any], examples: int) -> None:
+    """Weights that follow from all examples are in the gradient of each: one would move the others', too."""
+    if task.weights is None or examples < 2:
+        return
+    weights, without_one = (task.class_weights(part_of(dataset, np.arange(at, examples))) for at in range(2))
+    if weights is None or without_one is None or not torch.equal(weights, without_one):
+        raise UsageError(
+            "class_weights() gives other weights where one example is left out, and no noise hides what they tell of "
+            "it: give fixed weights, or take a plan without privacy"
+        )
 
 
 def _require_mean(task: Task, model: nn.Module, dataset: Dataset[Any], examples: int) -> None:

@@ -136,7 +136,7 @@ class Cli:
 
     # ------------------------------------------------------------------ steps
 
-    def found(self) -> None:
+    def found(self, genesis: bytes = encode(MODEL_HEADER, SCHEMA, tensors(0))) -> None:  # bytes
         """Deploy, admit all parties, let them accept, and record the genesis model."""
         self.ledger = self.ok("governor", "deploy", "--charter", self.file("charter.md", "# Charter\nWe agree.\n"))[
             "ledger"
@@ -144,7 +144,7 @@ class Cli:
         for name, role in PARTIES.items():
             self.ok("governor", "member", "admit", self.address(name), "--name", name, "--role", role)
             self.ok(name, "charter", "accept", "--age-key", self.age_key(name))
-        self.ok("governor", "round", "genesis", self.file("model", encode(MODEL_HEADER, SCHEMA, tensors(0))))
+        self.ok("governor", "round", "genesis", self.file("model", genesis))
 
     def open(self, **changes: Any) -> int:
         plan = json.dumps(json.loads(SEALED.model_copy(update=changes).encode()))

@@ -320,13 +320,16 @@ def hostile() -> Json:
     honest = violated(rounds=12, sites=len(HOSTILE), names=HOSTILE)
     honest["timeline"][3]["quality"] = {HOSTILE[0]: 0.5, HOSTILE[4]: 1e308, HOSTILE[9]: -1e308, "_": 0}
     honest["timeline"][4]["deadline"] = 2**64 - 1
-    metrics = dict(zip(HOSTILE[1:], (0.5, 1e308, -1e308, 5e-324, 0, 1, 2, 3, 4), strict=True))
-    scores = {id_: Score(norm=1e308, distance=-1.0, metrics=metrics) for id_ in (*range(1, len(HOSTILE) + 1), 99)}
+    metrics = dict(zip(HOSTILE[1:], (0.5, 1e15, -1e15, 5e-324, 0, 1, 2, 3, 4), strict=True))
+    said = Score.model_construct(norm=1e308, distance=-1.0, metrics=metrics)  # no manifest has such names
+    scores = dict.fromkeys((*range(1, len(HOSTILE) + 1), 99), said)
+    told = {metric: figure.document() for metric, figure in figures(scores).items()}
+    told[HOSTILE[2]] |= {"mean": 1e308, "spread": 1e308, "deviation": 1e308}
     for one in honest["timeline"][6:9]:
         one["scores"] = {
             "sealed": True,
             "sites": {str(member): score.model_dump(mode="json") for member, score in scores.items()},
-            "figures": {metric: figure.document() for metric, figure in figures(scores).items()},
+            "figures": told,
         }
         one["updates"][0] |= {"outcome": "excluded", "reason": "filtered"}
     spent = [

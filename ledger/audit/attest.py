@@ -9,13 +9,15 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from ledger.arithmetic import self_test
+from ledger.audit.closed import RoundAudit
 from ledger.audit.opening import granted
-from ledger.audit.report import Verdict, worst
+from ledger.audit.places import unread
+from ledger.audit.report import Finding, Verdict, incomplete, worst
 from ledger.audit.rounds import Access, audit_round
 from ledger.chain.contract import LedgerContract
-from ledger.cid import cid_of
+from ledger.cid import Cid, cid_of
 from ledger.documents import canonical
-from ledger.errors import UsageError
+from ledger.errors import BlobMismatchedError, BlobMissingError, UsageError
 from ledger.facts import RoundSettled
 from ledger.history import History
 from ledger.sealing import Identity
@@ -66,7 +68,7 @@ def examine(
     # The report is for everybody, and a sealed update is not.
     access = Access(identities, granted(history, store, identities)[0], attesting=True)
     audited = audit_round(history, known, store, access=access)
-    findings = audited.findings
+    findings = audited.findings + _not_there(known.number, known.ended.model, audited, store)
     verdict = worst(finding.verdict for finding in findings)
     texts = [finding.sentence for finding in findings]
     report: dict[str, Any] = {
@@ -79,6 +81,18 @@ def examine(
     if quality is not None and audited.plan is not None and audited.plan.public_quality:
         report["quality"] = dict(quality)
     return Examination(verdict, texts, canonical(report))
+
+
+def _not_there(number: int, model: Cid, audited: RoundAudit, store: Store) -> list[Finding]:
+    """Of what the next round would begin with, what is not there: nobody could build on what is approved now."""
+    state = audited.manifest.state if audited.manifest else None
+    findings = []
+    for what, cid in [("its model", model), *([("the server's state after it", Cid.parse(state))] if state else [])]:
+        try:
+            store.verify(cid)
+        except (BlobMissingError, BlobMismatchedError) as error:
+            findings.append(incomplete(f"{what} cannot be read: {unread(error)}", cid=cid, round=number))
+    return findings
 
 
 def attest(

@@ -124,6 +124,11 @@ class ClosedRound:
             if said_of(row) != expected.partition(" (")[0]:
                 text = "the manifest says something else of it than its entry and the plan"
                 report(violated(text, expected=expected, found=said_of(row), **where))
+        self.check_sums(ended, plan, manifest)
+
+    def check_sums(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
+        """What the manifest says of all updates together, and of what came of them, where they cannot be averaged."""
+        aggregator, report = self._by(ended.aggregator), self.audit.documents.append
         counted, kept = sum(map(passed, manifest.updates)), sum(row.excluded is None for row in manifest.updates)
         if plan.filter is not None and kept != (plan.filter.kept(counted) if counted >= plan.quorum else counted):
             where = self._at(cid=ended.manifest, by=aggregator)
@@ -141,9 +146,13 @@ class ClosedRound:
             report(violated("the server's state in it does not fit its plan", expected=expected, found=found, **where))
         elif manifest.state is not None:
             self._check_state(Cid.parse(manifest.state), plan, aggregator)
-        if manifest.scores is not None and not plan.public_quality:
+        public = plan.seal == "none" or plan.public_quality
+        if manifest.scores is not None and not public:
             where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("its manifest shows everybody the scores that its plan has sealed", **where))
+        elif public and not _scores_fit(plan, manifest):
+            where = self._at(cid=ended.manifest, by=aggregator)
+            report(violated("the scores in its manifest do not fit its plan and its weights", **where))
         if isinstance(ended, RoundSettled):
             self._check_form(ended.model, "its model", plan, aggregator)
 
@@ -280,6 +289,25 @@ class ClosedRound:
 
     def _by(self, member: int) -> str:
         return str(party(self.history, member))
+
+
+def _scores_fit(plan: Plan, manifest: Manifest) -> bool:
+    """Whether public scores are those of the counted updates, say what the plan has measured, and filter who is far."""
+    scores, counted = public_scores(manifest) or {}, {row.member for row in manifest.updates if passed(row)}
+    enough = len(counted) >= plan.quorum
+    clips, filters = enough and plan.clipping is not None, enough and plan.filter is not None
+    for score in scores.values():
+        if (score.norm is not None) != clips or (score.distance is not None) != filters:
+            return False
+        if score.metrics and plan.privacy is not None:
+            return False
+    if scores.keys() != counted if clips or filters else scores.keys() - counted:
+        return False
+    if not filters or plan.filter is None:
+        return True
+    nearest = sorted(counted, key=lambda member: (scores[member].distance, member))
+    kept = {row.member for row in manifest.updates if row.excluded is None}
+    return kept == set(nearest[: plan.filter.kept(len(counted))])
 
 
 def passed(row: Row) -> bool:

@@ -91,10 +91,11 @@ class Replay:
     def excused(self, cid: Cid) -> Erasure | None:
         """The erasure that excuses a blob's absence: it must be nothing else than what was erased.
 
-        That somebody names it later, as a report or a grant, takes its member's right to have it erased from nobody.
+        That somebody names it later, as a report, a grant or a state, takes its member's right to have it erased from
+        nobody; what was named before is not the member's own.
         """
         found = None
-        for mention in self.blobs[cid].values():
+        for mention in sorted(self.blobs[cid].values(), key=lambda one: one.entry or 0):
             if found is not None and mention.role in ("report", "grant", "state"):
                 continue
             if mention.role not in ("update", "key blob") or mention.round is None or mention.member is None:

@@ -161,13 +161,17 @@ class _Round(ClosedRound):
                 again = settled()
         except (UnavailableError, BlobMismatchedError, InvalidBlobError) as error:
             self.audit.settlement.append(incomplete(f"it cannot be settled again: {unread(error)}", **self._at()))
+            self.check_sums(ended, plan, manifest)
             return
         self.audit.hashed |= again.hashed
-        if self.audit.scores is None:
-            self.audit.scores = (opened.scores if opened.scores is not None else again.scores) or None
         absent |= self._not_granted(manifest, again, absent) if opened.granted else {}
+        if not absent:
+            self.audit.scores = again.scores or None  # whatever the aggregator says
+        elif self.audit.scores is None:
+            self.audit.scores = opened.scores or None
         self._compare_rows(ended, plan, manifest, again, absent, opened)
         if absent:
+            self.check_sums(ended, plan, manifest)
             for member, why in absent.items():
                 self._not_settled(member, why)
         else:
@@ -221,7 +225,11 @@ class _Round(ClosedRound):
             detail = f" ({again.details[row.member]})" if tells else ""
             said = shown.get(row.member)
             if absent and plan.filter is not None and said is not None and passed(said) and passed(row):
-                continue  # what the filter would have done with all of them is not known
+                # What the filter would have done with all of them is not known; what those that it kept weigh, is.
+                weight = plan.weighting.of(update.member, update.weight) if said.excluded is None else None
+                if said.weight == weight:
+                    continue
+                row = row.model_copy(update={"weight": weight, "excluded": said.excluded})
             if said is not None and said.update == row.update and said != row:
                 text = "the manifest says something else of it than settling again"
                 expected, found = f"{said_of(row)}{detail}", said_of(said)

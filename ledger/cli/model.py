@@ -120,11 +120,11 @@ def _read(connection: Connection, history: History, number: int, cid: Cid) -> tu
     """The bytes of a model, which have its CID, and what they hold, which is of the round's plan; genesis has none."""
     from ledger.errors import InvalidBlobError
     from ledger.plan import MAX_PLAN_BYTES, Plan
-    from ledger.updates import MODEL_HEADER, decode, decode_model
+    from ledger.updates import MODEL_HEADER, decode, decode_model, max_model_bytes
 
     if number:
         plan = Plan.decode(connection.blobs.get(history.rounds[number].opened.plan, limit=MAX_PLAN_BYTES))
-        blob = connection.blobs.get(cid, limit=plan.max_update_bytes)
+        blob = connection.blobs.get(cid, limit=max_model_bytes(plan))
         return blob, decode_model(blob, plan)
     blob = connection.blobs.get(cid)
     decoded = decode(blob)

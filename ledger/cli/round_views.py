@@ -8,7 +8,7 @@ import click
 
 from ledger.cli.connection import Connection, connected
 from ledger.cli.output import document, facts, plain, table
-from ledger.cli.scores import manifest_at_once, model_of, readable_scores, shown
+from ledger.cli.scores import manifest_at_once, model_of, readable_scores
 
 if TYPE_CHECKING:
     from ledger.history import History, Round
@@ -138,10 +138,9 @@ def _show_outcomes(history: History, known: Round, outcomes: list[dict[str, Any]
         cells = ["–" if value is None else f"{value:.4g}" for value in values]
         return [_name(history, one["member"]), one["excluded"] or f"weight {one['weight']}", *cells]
 
-    heads = list(map(shown, metrics))
-    table(["update of", "settled as", "norm", "distance", *heads], map(row, outcomes))
-    if heads:
-        click.echo(f"{', '.join(heads)}: of {model_of(known.opened.base_round)}, as the sites say")
+    table(["update of", "settled as", "norm", "distance", *metrics], map(row, outcomes))
+    if metrics:
+        click.echo(f"{', '.join(metrics)}: of {model_of(known.opened.base_round)}, as the sites say")
 
 
 def known_round(history: History, number: int) -> Round:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ledger.cli.output import plain
-
 if TYPE_CHECKING:
     from ledger.cli.connection import Connection
     from ledger.history import History, Round
@@ -72,11 +70,6 @@ def model_of(base_round: int) -> str:
     return f"the model of round {base_round}" if base_round else "the genesis model"
 
 
-def shown(metric: str) -> str:
-    """A metric's name as it can stand on a line, whatever a manifest has for one."""
-    return plain(metric.replace("\n", " ").replace("\t", " "))[:64]
-
-
 def figure_lines(told: Mapping[str, Any], names: Mapping[int, str]) -> list[tuple[str, object]]:
     """Figures as lines for people.
 
@@ -97,7 +90,7 @@ def figure_lines(told: Mapping[str, Any], names: Mapping[int, str]) -> list[tupl
         many = "1 site" if metrics[metric]["sites"] == 1 else f"{metrics[metric]['sites']} sites"
         where = f"{worst['member']} {names.get(worst['member'], 'never admitted')}"
         figure = f"mean {mean:.4g} of {many}, worst {worst['value']:.4g} at {where}, spread {spread:.4g}"
-        lines.append((f"  {shown(metric)}", figure))
+        lines.append((f"  {metric}", figure))
     if left := len(metrics) - len(told_of):
         lines.append(("  …", f"{left} metrics more, which fewer sites say: --json shows all"))
     return lines

@@ -475,6 +475,40 @@ def test_an_update_that_is_gone_from_a_filtered_round_accuses_nobody(
     assert str(cid) in texts(report, Verdict.INCOMPLETE)
 
 
+@pytest.mark.parametrize("gone", ["an update", "the state before"])
+@pytest.mark.parametrize(
+    ("fraud", "said"),
+    [
+        (filtered_though_kept, "expected 4 of 5 updates kept by the filter; found 3 kept"),
+        (without_state, "expected a state; found none"),
+        (without_one_score, "the scores in its manifest do not fit its plan and its weights"),
+        (another_filtered, "the scores in its manifest do not fit its plan and its weights"),
+    ],
+)
+def test_what_is_gone_hides_no_lie_that_needs_no_settling_again(
+    fraud: Callable[[Settlement], Settlement], said: str, gone: str, remembered: World
+) -> None:
+    update, state = remembered.contract.history().rounds[2].updates[2].update, manifest_of(remembered, 1).state
+    publishing(fraud)(remembered)
+    remembered.store.path(update if gone == "an update" else Cid.parse(state or "")).unlink()
+    report = audited(remembered)
+    assert report.verdict is Verdict.VIOLATED
+    assert said in texts(report)
+
+
+def test_what_is_gone_from_a_filtered_round_hides_no_lie_on_another_weight(remembered: World) -> None:
+    publishing(reweighted)(remembered)
+    remembered.store.path(remembered.contract.history().rounds[2].updates[2].update).unlink()
+    report = audited(remembered)
+    assert report.verdict is Verdict.VIOLATED
+    assert "expected counted with weight 1; found counted with weight 1000" in texts(report)
+
+
+def test_the_scores_that_a_report_shows_are_those_of_settling_again(remembered: World) -> None:
+    publishing(scoring(1, metrics={"auc": 1.0}))(remembered)
+    assert audited(remembered).timeline[1]["scores"]["sites"]["1"]["metrics"] == {"auc": 0.125}
+
+
 def test_a_filter_looks_at_no_fewer_updates_than_the_quorum(remembered: World) -> None:
     remembered.store.path(remembered.contract.history().rounds[2].updates[2].update).unlink()
     remembered.settle()
@@ -556,6 +590,15 @@ def test_the_auditor_says_nothing_where_a_blob_is_missing(tmp_path: Path) -> Non
     world.store.path(world.contract.history().rounds[1].updates[1].update).unlink()
     world.attest()
     assert world.contract.history().rounds[1].attestations == {}
+
+
+@pytest.mark.parametrize("what", ["model", "state"])
+def test_the_auditor_approves_nothing_that_the_next_round_could_not_begin_with(what: str, remembered: World) -> None:
+    remembered.settle()
+    manifest = manifest_of(remembered, 2)
+    remembered.store.path(Cid.parse(getattr(manifest, what))).unlink()
+    remembered.attest()
+    assert remembered.contract.history().rounds[2].attestations == {}
 
 
 def test_an_update_claimed_unavailable_is_listed_as_the_aggregators_claim(tmp_path: Path) -> None:

@@ -30,10 +30,13 @@ from tests.adversary.test_cheating_aggregator import (
     kept_though_filtered,
     manifest_of,
     remembering,
+    scoring,
     state_after,
     texts,
     with_another_state,
     with_manifest,
+    without_one_score,
+    without_scores,
     without_state,
 )
 from tests.world import World, identity_of, tensors
@@ -183,6 +186,28 @@ def test_where_the_plan_makes_them_public_everybody_reads_the_scores(tmp_path: P
     manifest = manifest_of(world, 2)
     scores = annex_of(world, manifest, auditor(world)).scores
     assert manifest.scores == {str(member): score for member, score in scores.items()}
+
+
+PUBLIC_FRAUDS: dict[str, Callable[[Settlement], Settlement]] = {
+    "shows no scores": without_scores,
+    "leaves out one score": without_one_score,
+    "scores an update that nobody posted": scoring(99, norm=1.0, distance=1.0),
+    "shows no norm": scoring(1, norm=None),
+    "shows no distance": scoring(1, distance=None),
+    "filters another one than the farthest": another_filtered,
+    "lies that the filtered one was the closest": scoring(FAR, distance=0.0),
+}
+"""What nobody needs a key for, where the plan has the scores public."""
+
+
+def test_public_scores_that_fit_neither_plan_nor_weights_are_seen_without_a_key(tmp_path: Path) -> None:
+    world = remembering(tmp_path, SEALED.model_copy(update={"public_quality": True}))
+    snapshot = world.snapshot()
+    for name, fraud in PUBLIC_FRAUDS.items():
+        publish(world, alone(fraud))
+        said = [one.text for one in audited(world).checks[6].findings if one.verdict is Verdict.VIOLATED]
+        assert said == ["the scores in its manifest do not fit its plan and its weights"], name
+        snapshot = world.revert(snapshot)
 
 
 def test_a_far_update_however_far_keeps_no_auditor_from_the_annex(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ledger.chain.contract import LedgerContract
 from ledger.cid import Cid, cid_of
-from ledger.updates import MODEL_HEADER, encode
+from ledger.plan import Plan, TensorSpec
+from ledger.updates import MODEL_HEADER, Place, decode, encode, update_header
+from tests.anvil import Anvil
 from tests.cli import Cli
-from tests.world import SCHEMA, tensors
+from tests.world import SCHEMA, SEALED, tensors
 
 
 def pull(cli: Cli, file: Path, *arguments: str, status: int = 0) -> str:
@@ -52,6 +56,24 @@ def test_the_newest_released_model_is_written_as_it_is(cli: Cli, file: Path) -> 
         "file": str(again),
     }
     assert again.read_bytes() == blob
+
+
+def test_a_model_is_handed_over_that_is_larger_than_any_update_of_its_plan(anvil: Anvil, tmp_path: Path) -> None:
+    cli, large = Cli(anvil, tmp_path), {"weight": TensorSpec(dtype="F32", shape=[2000])}
+    genesis = encode(MODEL_HEADER, large, {"weight": np.zeros(2000, np.float32)})
+    cli.found(genesis)
+    plan = Plan.model_validate({**SEALED.model_dump(), "tensors": large, "wire": "F16", "max_update_bytes": 6000})
+    assert len(genesis) > plan.max_update_bytes
+    cli.open(**dict(plan))
+    history = LedgerContract.attach(anvil.web3, cli.ledger).history()
+    place = Place.of(history.genesis, history.rounds[1].opened)
+    for member in (1, 2):
+        update = encode(update_header(place, member, 10), plan.update_tensors, {"weight": np.ones(2000, np.float16)})
+        cli.ok(f"site {member}", "round", "post", "1", cli.file(f"update {member}", update), "--weight", "10")
+    cli.ok("aggregator", "round", "settle")
+    cli.ok("auditor", "attest", "1")
+    pull(cli, tmp_path / "pulled")
+    assert (decode((tmp_path / "pulled").read_bytes()).tensors["weight"] == 1).all()
 
 
 def test_a_model_without_its_approvals_is_handed_over_only_where_that_is_said(cli: Cli, file: Path) -> None:

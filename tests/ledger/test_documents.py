@@ -10,10 +10,9 @@ from pyrage.x25519 import Identity
 from ledger.cid import cid_of
 from ledger.documents import canonical, parse
 from ledger.errors import InvalidBlobError
-from ledger.manifest import Manifest, Reason, Row, Score, max_manifest_bytes
+from ledger.manifest import Manifest, Reason, Row, Score, are_metrics, max_manifest_bytes
 from ledger.plan import Plan
 from ledger.sealing import MOST_RECIPIENTS, Annex, write_annex
-from ledger.updates import are_metrics
 from tests.ledger.test_settlement import PLACE
 from tests.world import PLAN, age_key, private
 
@@ -188,6 +187,27 @@ def test_no_manifest_is_larger_than_it_is_read_whatever_metrics_sites_tell(updat
         annex=write_annex(place, annex, keys),
     )
     assert len(manifest.encode()) <= max_manifest_bytes(updates, len(keys))
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"\x1b[31mauc": 0.5},
+        {"auc\n": 0.5},
+        {"auc\u202e": 0.5},
+        {"": 0.5},
+        {"a" * 65: 0.5},
+        {"auc": 2.0**53},
+        {"auc": -1e308},
+        {"auc": True},
+        {"auc": "0.5"},
+        {f"metric {number}": 0.5 for number in range(17)},
+    ],
+)
+def test_a_manifest_with_metrics_that_no_update_can_have_is_none(metrics: dict[str, object]) -> None:
+    scores = {"1": {"norm": None, "distance": None, "metrics": metrics}}
+    with pytest.raises(InvalidBlobError, match=r"scores\.1\.metrics"):
+        Manifest.decode(canonical({**MANIFEST.model_dump(mode="json"), "scores": scores}))
 
 
 @pytest.mark.parametrize("state", ["", "b" + "a" * 58, "b" + "7" * 58, "Qm" + "a" * 44, "b" + "S" * 58, 5])

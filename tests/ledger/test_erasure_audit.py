@@ -1,6 +1,7 @@
 """Erased by record, missing and mismatched are three things; and what an erasure leaves of the audit of its round."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,11 @@ from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
 from ledger.audit.origin import Claims
 from ledger.audit.report import Finding, Report, Verdict
+from ledger.choices import FedAdam
 from ledger.cid import RAW, Cid
 from ledger.facts import ErasureReason, Role, RoundSettled
+from ledger.manifest import Manifest
+from ledger.plan import Plan
 from tests.world import PLAN, World, tensors
 
 ATTESTED = PLAN.model_copy(update={"participants_attest": True})
@@ -168,6 +172,35 @@ def test_a_record_excuses_no_blob_that_is_not_the_members_own(world: World) -> N
     assert found.keys() == {ended.model, ended.manifest, update(world, 2)}
     assert all(one.verdict is Verdict.INCOMPLETE and one.text.startswith("missing: ") for one in found.values())
     assert len(of(report, 9)) == 3, "the records are listed all the same"
+
+
+def test_a_record_excuses_no_state_that_a_member_posts_as_its_own_update_afterwards(tmp_path: Path) -> None:
+    world, plan = World(tmp_path), PLAN.model_copy(update={"strategy": FedAdam()})
+    settle(world, plan, 3)
+    ended = world.contract.history().rounds[1].ended
+    assert isinstance(ended, RoundSettled)
+    state = Cid.parse(Manifest.decode(world.store.get(ended.manifest)).state or "")
+    settle(world, plan, 2, state)
+    world.contract.erase(world.participants[2], 2, 3, state.digest, ErasureReason.REQUEST)
+    assert audited(world).verdict is Verdict.VERIFIED
+    world.store.path(state).unlink()
+    report = audited(world)
+    assert report.verdict is Verdict.INCOMPLETE
+    assert [one.text for one in of(report, 6) if one.verdict is Verdict.INCOMPLETE] == [
+        "missing: the update of round 2 by member 3 (Site 3, "
+        f"{world.participants[2].address.lower()}), the server's state after round 1"
+    ]
+
+
+def settle(world: World, plan: Plan, honest: int, third: Cid | None = None) -> None:
+    """A round on the genesis model with so many honest updates, and for the third one a blob that is there."""
+    world.aggregator.open(plan, base_round=0)
+    for member in range(1, honest + 1):
+        world.post(member, world.update(member, tensors(member)))
+    if third is not None:
+        world.contract.post_update(world.participants[2], world.place().round, third, 10)
+    world.settle()
+    world.attest()
 
 
 def test_an_erased_key_blob_is_noted_or_leaves_the_audit_incomplete(world: World) -> None:

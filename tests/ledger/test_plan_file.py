@@ -1,6 +1,8 @@
 """A plan's file: TOML or JSON, what follows from the base model may be left out, and every mistake is one sentence."""
 
 import json
+import string
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from ledger.cid import cid_of
 from ledger.errors import UsageError
 from ledger.facts import Address
+from ledger.manifest import are_metrics
 from ledger.plan import Plan, TensorSpec
 from ledger.plan_file import read_plan, update_bytes
-from ledger.updates import MODEL_HEADER, Layout, Place, are_metrics, decode, encode, update_header
+from ledger.updates import MODEL_HEADER, Layout, Place, decode, encode, update_header
 from tests.world import PLAN, SCHEMA, tensors
 
 TOML = """
@@ -92,6 +95,18 @@ def test_no_metrics_make_a_header_longer(metrics: dict[str, float]) -> None:
         blob = encode(update_header(place, 1, 1, metrics=metrics), SCHEMA, tensors(1))
         assert decode(blob).header["metrics"] == metrics
         assert len(blob) <= update_bytes(SCHEMA)
+
+
+@pytest.mark.parametrize(("strategy", "what"), [("scaffold", "an update"), ("fedadam", "the server's state")])
+def test_a_plan_whose_blobs_no_decoder_would_read_is_refused(tmp_path: Path, strategy: str, what: str) -> None:
+    letters = string.ascii_letters + string.digits
+    names = ["".join(three) for three in islice(product(letters, repeat=3), 29_000)]
+    tensors = {name: {"dtype": "F32", "shape": [999]} for name in names}
+    written = {"tensors": tensors, "strategy": {"name": strategy}, "training": PLAN.training.model_dump()}
+    terms = {"window": 1, "quorum": 1, "approvals": 0}
+    said = refused(tmp_path, json.dumps(written | terms), "plan.json")
+    assert f"makes {what} with a header of 4," in said
+    assert "4,177,920 at most: make a model of fewer tensors" in said
 
 
 def test_numbers_are_taken_as_people_write_them(tmp_path: Path) -> None:

@@ -264,6 +264,15 @@ def averaged(rows: list[list[float]], **chosen: Any) -> list[float]:
     return values_in(settled.model)["w"]
 
 
+@given(st.sampled_from([1, 2, 3, 4, 5, 1000, 2048, 2049, robust.BLOCK]), st.integers(0, 99))
+def test_sums_are_those_of_blocks_filled_with_zeros_up_to_their_whole_size(width: int, seed: int) -> None:
+    squares = np.square(np.random.default_rng(seed).standard_normal((2, width)))
+    halves = np.pad(squares, ((0, 0), (0, robust.BLOCK - width)))
+    while halves.shape[1] > 1:
+        halves = halves[:, : halves.shape[1] // 2] + halves[:, halves.shape[1] // 2 :]
+    assert robust.folded(squares).tobytes() == halves[:, 0].tobytes()
+
+
 @given(rows_of, robust_averages)
 def test_median_and_trimmed_mean_lie_between_the_smallest_and_the_largest(rows: list[list[float]], rule: Any) -> None:
     for found, column in zip(averaged(rows, average=rule, weighting=Equally()), zip(*rows, strict=True), strict=True):

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ledger.errors import UsageError
 from ledger.plan import Plan, Training
 from participant.private import Chance
-from participant.task import Task
+from participant.task import Task, balanced
 from participant.tensors import Tensors
 from participant.trainer import Trainer
 from tests.world import PLAN, private
@@ -391,6 +391,26 @@ def test_a_task_that_trains_in_its_own_way_is_refused() -> None:
     trainer = Trainer(Own(linear, examples()), HERE)
     said = refused(lambda: trainer.train(trainer.initial(), plan(), 0))
     assert "take the task without its train(), or a plan without privacy" in said
+
+
+def test_weights_that_a_task_takes_from_its_examples_are_refused() -> None:
+    class Weighted(Made):
+        def class_weights(self, dataset: Any) -> Tensor:
+            return balanced([int(dataset[row][1]) for row in range(len(dataset))])
+
+    trainer = Trainer(Weighted(linear, examples(20)), HERE)
+    said = refused(lambda: trainer.train(trainer.initial(), plan(), 0))
+    assert "class_weights() gives other weights where one example is left out, and no noise hides" in said
+
+
+def test_fixed_weights_of_classes_are_trained_with() -> None:
+    class Weighted(Made):
+        def class_weights(self, dataset: Any) -> Tensor:
+            return torch.tensor([1.0, 3.0])
+
+    asked = plan(noise_multiplier=SILENT)
+    weighted, plain = (moved(Trainer(task(linear, examples(20)), HERE), asked, 0) for task in (Weighted, Made))
+    assert not np.array_equal(weighted, plain)
 
 
 def test_without_opacus_a_private_plan_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -465,7 +465,7 @@ def test_metrics_that_no_header_takes_are_refused_with_the_hook() -> None:
 
     asked = Trainer(Odd(labelled(10)), HERE)
     said = refused(lambda: asked.metrics(asked.initial()))
-    assert ", in evaluate: the measure 'größe' is to have 1 to 64 printable ASCII characters" in said
+    assert ", in evaluate: the measure 'größe' is to have a name of 1 to 64 printable ASCII characters" in said
 
 
 def test_the_metrics_of_a_model_are_always_the_same() -> None:
