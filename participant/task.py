@@ -24,10 +24,10 @@ class Task(AnyTask):
     """What a site trains and on what; `model` and `load` are to be written, the rest has a default.
 
     Attributes:
-        weights: What `class_weights` gave for the examples to train on.
+        weight_of_class: What `class_weights` gave for the examples to train on.
     """
 
-    weights: Tensor | None = None
+    weight_of_class: Tensor | None = None
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -78,11 +78,11 @@ class Task(AnyTask):
                 return functional.cross_entropy(output, y.long())
             each = functional.cross_entropy(output, y.long(), reduction="none")
             return (weights[y.long()] * each).mean()
-        if y.is_floating_point() and y.shape == output.shape and self.weights is None:
+        if y.is_floating_point() and y.shape == output.shape and self.weight_of_class is None:
             return functional.mse_loss(output, y.to(output.dtype))
         raise UsageError(
             f"no default loss fits outputs {_show(output)} to labels {_show(y)}"
-            f"{'' if self.weights is None else ' with class_weights()'}: change one of them, or write loss()"
+            f"{'' if self.weight_of_class is None else ' with class_weights()'}: change one of them, or write loss()"
         )
 
     def optimizer(self, parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
@@ -118,26 +118,29 @@ class Task(AnyTask):
         examples, total, tally = len(dataset), 0.0, Tally()  # type: ignore[arg-type]
         model.to(self.device())
         outputs: list[Any] = []
+        classifier = True
         recording = model.register_forward_hook(lambda _, __, output: outputs.append(output))
         try:
             for number, batch in enumerate(DataLoader(dataset, EVALUATED_AT_ONCE)):
                 count = min(EVALUATED_AT_ONCE, examples - number * EVALUATED_AT_ONCE)
                 outputs.clear()
                 total += float(self.loss(model, moved(batch, self.device()))) * count
-                _count(tally, outputs, batch)
+                classifier = classifier and _count(tally, outputs, batch)
         finally:
             recording.remove()
+        if not classifier:
+            return {"loss": total / examples}
         found = {"loss": total / examples, "accuracy": tally.accuracy, "auc": tally.auc}
         if tally.of_one_number and getattr(self.loss, "__func__", None) is not Task.loss:
             del found["accuracy"]
         return {name: value for name, value in found.items() if value is not None}
 
     def _weights(self, classes: int, output: Tensor) -> Tensor | None:
-        if self.weights is not None and len(self.weights) != classes:
+        if self.weight_of_class is not None and len(self.weight_of_class) != classes:
             raise UsageError(
-                f"class_weights() gives {len(self.weights)} weights for {classes} classes: give one for each"
+                f"class_weights() gives {len(self.weight_of_class)} weights for {classes} classes: give one for each"
             )
-        return None if self.weights is None else self.weights.to(output)
+        return None if self.weight_of_class is None else self.weight_of_class.to(output)
 
 
 def balanced(labels: Any, classes: int = 2) -> Tensor:
@@ -164,21 +167,26 @@ def _is_classes(output: Tensor, y: Tensor) -> bool:
     return not y.is_floating_point() and y.shape == output.shape[:1] + output.shape[2:]
 
 
-def _count(tally: Tally, outputs: list[Any], batch: Any) -> None:
-    """Count what a batch's one output gets right, if it is a classifier's."""
+def _count(tally: Tally, outputs: list[Any], batch: Any) -> bool:
+    """Count what a batch's one output gets right; returns whether it is a classifier's."""
     if len(outputs) != 1 or not isinstance(batch, list | tuple) or len(batch) != 2:
-        return
+        return False
     output, y = outputs[0], batch[1]
     if not isinstance(output, Tensor) or not isinstance(y, Tensor) or not output.dim():
-        return
+        return False
     if _is_binary(output, y) and bool(((y == 0) | (y == 1)).all()):
         tally.add(output.reshape(-1).cpu().double().numpy(), y.reshape(-1).numpy())
     elif _is_classes(output, y) and not _is_binary(output, y):
         tally.add(output.movedim(1, -1).flatten(0, -2).cpu().double().numpy(), y.reshape(-1).numpy())
+    else:
+        return False
+    return True
 
 
 def moved(batch: Any, device: str) -> Any:
-    """A batch on a device: tensors, also in lists, tuples and dicts."""
+    """A batch on a device: tensors, also in lists, tuples and dicts; on the CPU it is there already."""
+    if device == "cpu":
+        return batch
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, dict):

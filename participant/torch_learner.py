@@ -62,7 +62,7 @@ class TorchLearner:
                     "it gives no weight for each class: give a tensor of one dimension with finite numbers from 0 on, "
                     "such as participant.balanced(labels), or None"
                 )
-            self._task.weights = weights
+            self._task.weight_of_class = weights
 
     def schema(self) -> dict[str, TensorSpec]:
         """That of the model's federated tensors."""

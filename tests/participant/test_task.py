@@ -237,6 +237,8 @@ def test_a_classifier_is_measured_by_accuracy_and_where_there_are_two_classes_by
 def test_what_is_no_classifier_is_measured_by_its_loss() -> None:
     assert set(Mine().evaluate(nn.Identity(), pairs([[1.0, 2.0]], [[0.0, 4.0]]))) == {"loss"}, "a regression"
     assert set(Mine().evaluate(nn.Identity(), pairs([0.5, 1.0], [0.2, 0.9]))) == {"loss"}, "labels between 0 and 1"
+    shares = pairs(torch.zeros(300), torch.cat([torch.ones(256), torch.full((44,), 0.5)]))
+    assert set(Mine().evaluate(nn.Identity(), shares)) == {"loss"}, "also where a whole batch has labels of 0 or 1"
 
 
 def test_an_own_loss_has_no_accuracy_where_one_number_need_not_be_a_logit() -> None:
@@ -272,7 +274,7 @@ def test_evaluating_leaves_the_model_as_it_was() -> None:
 
 def weighted(*weights: float) -> Task:
     task = Mine()
-    task.weights = torch.tensor(weights)
+    task.weight_of_class = torch.tensor(weights)
     return task
 
 
