@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,6 +78,7 @@ class Follower:
     finality: str
     observers: list[Callable[[View], None]] = field(default_factory=list)
     _replayed: list[Remembered] = field(default_factory=list, init=False, repr=False)
+    _changed: float = field(default_factory=time.monotonic, init=False, repr=False)
 
     @cached_property
     def _history(self) -> History:
@@ -96,12 +98,19 @@ class Follower:
         final = final_block(web3, self.finality, latest)
         shown = self.contract.refolded()
         self.memory.compare(seen, shown)
+        if [head for _, head in shown[-1:]] != [head for _, head in self._replayed[-1:]]:
+            self._changed = time.monotonic()
         history = self._replay(shown)
         displaced = self.memory.remember(shown, final, latest)
         view = View(history, shown, final, now(web3), displaced)
         for observe in self.observers:
             observe(view)
         return view
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since a look last showed something else than the one before."""
+        return time.monotonic() - self._changed
 
     def recorded(self, receipt: TxReceipt) -> list[Remembered]:
         """A transaction's entries; they are kept as receipts of the member's own."""

@@ -7,6 +7,7 @@ not matter where it is interrupted, and what cannot be reached is tried again.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import random
 import signal
@@ -22,6 +23,10 @@ from ledger.chain.refusals import node_words
 from ledger.errors import BlobMismatchedError, Refused, UnavailableError, UsageError
 from ledger.logs import Log
 
+SHORTEST_PAUSE = 0.1
+"""Seconds between two looks, at least."""
+ALERT = 50
+"""What one waits for is seen after a fraction of the time that it took: one of so many parts of it."""
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of what fails."""
 ONE_WISH = 1.0
@@ -32,7 +37,7 @@ class StoppedError(BaseException):
     """The process was told to stop; not an error of the step that it interrupts."""
 
 
-def repeat(step: Callable[[], bool], log: Log, pause: float) -> None:
+def repeat(step: Callable[[], bool], log: Log, pause: float, quiet: Callable[[], float] = lambda: math.inf) -> None:
     """Repeat a step until it says that it is done.
 
     Whatever is not to be had is waited for, longer each time; evidence that something is wrong, and wrong use, end it.
@@ -40,14 +45,15 @@ def repeat(step: Callable[[], bool], log: Log, pause: float) -> None:
     Args:
         step: Does what is due; returns whether all is done.
         log: Told what is waited for.
-        pause: Seconds between two steps that went well.
+        pause: Seconds between two steps that went well, at most.
+        quiet: Gives the seconds since something happened on the ledger, see `between`.
     """
     failures = 0
     while True:
         try:
             if step():
                 return
-            failures, wait = 0, pause
+            failures, wait = 0, between(pause, quiet())
         except (UnavailableError, BlobMismatchedError, Refused, Web3Exception) as error:
             failures += 1
             wait = backoff(failures, pause)
@@ -57,6 +63,14 @@ def repeat(step: Callable[[], bool], log: Log, pause: float) -> None:
                 seconds=round(wait, 1),
             )
         time.sleep(wait)
+
+
+def between(pause: float, quiet: float) -> float:
+    """Seconds between two looks at a ledger on which nothing has happened for `quiet` seconds; `pause` at most.
+
+    A round of seconds is not slowed down, and one of hours asks no more of a node than it has to.
+    """
+    return min(pause, max(SHORTEST_PAUSE, quiet / ALERT))
 
 
 def backoff(failures: int, pause: float) -> float:

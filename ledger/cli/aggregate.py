@@ -91,7 +91,7 @@ def aggregate(
         follower.adopt(member.id)
         work = Aggregating(follower, aggregator, plans, last, log, relay, patience)
         log.info("aggregating", ledger=follower.contract.address, member=member.id, up_to_round=last)
-        repeat(work.step, log, poll)
+        repeat(work.step, log, poll, lambda: follower.quiet)
         follower.adopt(member.id)  # what a killed process had on its way was recorded by the node, not by this one
         finished(folder)
         log.info("done", rounds=many)

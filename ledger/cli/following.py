@@ -37,7 +37,7 @@ POLL = click.option(
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to look at the ledger.",
+    help="How often to look at the ledger where nothing happens; sooner after something did.",
 )
 LOG_FORMAT = click.option(
     "--log-format",

@@ -42,7 +42,7 @@ def mirror(connection: Connection, follow: bool, max_gb: float, poll: float, log
     work = Mirroring(connection.follower, connection.blobs, int(max_gb * 10**9), log)
     with until_stopped(log):
         if follow:
-            repeat(work.step, log, poll)
+            repeat(work.step, log, poll, lambda: connection.follower.quiet)
         else:
             work.step()
     if connection.as_json:

@@ -53,7 +53,7 @@ def watch(connection: Connection, poll: float) -> None:
 
     from ledger.errors import UnavailableError
     from ledger.logs import Log
-    from ledger.loop import until_stopped
+    from ledger.loop import between, until_stopped
 
     connection.look()  # what is wrong from the start is said, and not waited for
     live = None if connection.as_json or not sys.stdout.isatty() else Live(auto_refresh=False)
@@ -75,7 +75,7 @@ def watch(connection: Connection, poll: float) -> None:
                             _print(connection, view, figures)
                     if live:
                         live.update(_table(connection, view, figures), refresh=True)
-                time.sleep(poll)
+                time.sleep(between(poll, connection.follower.quiet))
         finally:
             if live:
                 live.stop()

@@ -106,7 +106,7 @@ def participate(
         log.info("participating", ledger=follower.contract.address, member=member.id, examples=trainer.examples)
         consent = Consent(own, digest, Agreed(follower.memory.folder), Terminal(), log, accept_plans)
         site = Answering(follower, connection.blobs, account, trainer, log, once, handover, consent, identities)
-        repeat(site.step, log, poll)
+        repeat(site.step, log, poll, lambda: follower.quiet)
 
 
 def _rehearse(connection: Connection, member: int, number: int, task: Path, data: Path, log: Log) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,19 @@ class Lying(LedgerContract):
 
 
 LIES: list[bool] = []
+
+
+def test_it_is_quiet_while_looks_show_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path, 2)
+    follower = Follower(world.contract, StateFolder(tmp_path / "state"), "3")
+    follower.look()
+    quiet = follower.quiet
+    follower.look()
+    assert follower.quiet > quiet
+    began = time.monotonic()
+    world.aggregator.open(PLAN)
+    follower.look()
+    assert follower.quiet < time.monotonic() - began
 
 
 def test_a_node_that_shows_what_the_rules_forbid_ends_the_loop_and_spoils_nothing(anvil: Anvil, tmp_path: Path) -> None:

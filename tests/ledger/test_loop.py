@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from web3.exceptions import Web3RPCError
 
 from ledger.cid import cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, Refused, UnavailableError, UsageError, ViolationError
 from ledger.logs import Log
-from ledger.loop import LONGEST_PAUSE, alone, backoff, repeat, until_stopped
+from ledger.loop import LONGEST_PAUSE, alone, backoff, between, repeat, until_stopped
 
 CID = cid_of(b"x")
 
@@ -62,6 +64,14 @@ def test_what_does_not_pass_ends_it(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         repeat(step, log()[0], pause=0.001)
+
+
+@given(st.floats(0.05, 3600), st.floats(0, 1e6))
+def test_what_happens_is_seen_after_a_fiftieth_of_the_time_that_it_took(pause: float, quiet: float) -> None:
+    waited = between(pause, quiet)
+    assert waited <= max(0.1, quiet / 50), "so that a round waits for nobody's looking"
+    assert waited <= pause
+    assert waited >= min(pause, 0.1), "so that no node is asked without end"
 
 
 def test_pauses_grow_to_a_limit_and_differ() -> None:
