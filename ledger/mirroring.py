@@ -39,6 +39,9 @@ class Mirroring:
     _states: dict[Cid | None, Cid | None] = field(default_factory=dict, init=False)
     """What the server remembers after a round, by the manifest that names it."""
 
+    _kept: set[Cid] = field(default_factory=set, init=False)
+    """States that no update was before: a member that posts one later as its own has nothing of it to erase."""
+
     def __post_init__(self) -> None:
         self._erasing = Erasing(self.store, self.log)
 
@@ -48,21 +51,25 @@ class Mirroring:
         self._erasing.follow(view)
         named = [view.history.genesis.charter, *(cid for entry, _ in view.entries for cid, _ in references(entry.fact))]
         self.missing, self.altered = [], []
-        self.pinned -= self._erasing.done
+        self.pinned -= self._erasing.done - self._kept
         for cid in dict.fromkeys(named):
             self._pin(cid)
+        posted = set[Cid]()
         for known in view.history.rounds.values():
+            posted |= {update.update for update in known.updates.values()}
             manifest = known.ended.manifest if known.ended else None
             if manifest in self.pinned and manifest not in self._states:
                 self._states[manifest] = state_in(manifest, self.store, self.limit)
             if (state := self._states.get(manifest)) is not None:
+                if state not in posted:
+                    self._kept.add(state)
                 self._pin(state)
         lacks = len(self.missing) + len(self.altered)
         self.log.waiting("mirrored", blobs=len(self.pinned), lacks=lacks, entries=view.history.entries)
         return False
 
     def _pin(self, cid: Cid) -> None:
-        if cid in self.pinned or cid in self._erasing.done:
+        if cid in self.pinned or (cid in self._erasing.done and cid not in self._kept):
             return
         try:
             self.store.pin(cid, self.limit)

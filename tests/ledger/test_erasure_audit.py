@@ -1,5 +1,6 @@
 """Erased by record, missing and mismatched are three things; and what an erasure leaves of the audit of its round."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from ledger.audit.report import Finding, Report, Verdict
 from ledger.choices import FedAdam
 from ledger.cid import RAW, Cid
 from ledger.facts import ErasureReason, Role, RoundSettled
+from ledger.following import Follower
+from ledger.logs import Log
 from ledger.manifest import Manifest
+from ledger.mirroring import Mirroring
 from ledger.plan import Plan
+from ledger.receipts import StateFolder
 from tests.world import PLAN, World, tensors
 
 ATTESTED = PLAN.model_copy(update={"participants_attest": True})
@@ -190,6 +195,26 @@ def test_a_record_excuses_no_state_that_a_member_posts_as_its_own_update_afterwa
         "missing: the update of round 2 by member 3 (Site 3, "
         f"{world.participants[2].address.lower()}), the server's state after round 1"
     ]
+
+
+def test_a_mirror_keeps_a_state_that_a_member_posts_as_its_own_update_afterwards_and_has_erased(tmp_path: Path) -> None:
+    world, plan = World(tmp_path), PLAN.model_copy(update={"strategy": FedAdam()})
+    settle(world, plan, 3)
+    ended = world.contract.history().rounds[1].ended
+    assert isinstance(ended, RoundSettled)
+    state = Cid.parse(Manifest.decode(world.store.get(ended.manifest)).state or "")
+    settle(world, plan, 2, state)
+    own = world.contract.history().rounds[2].updates[1].update
+    for member, cid in ((1, own), (3, state)):
+        world.contract.erase(world.participants[member - 1], 2, member, cid.digest, ErasureReason.REQUEST)
+    follower = Follower(world.contract, StateFolder(tmp_path / "state"), "latest")
+    mirroring = Mirroring(follower, world.store, 10**9, Log(stream=io.StringIO()))
+    for _ in range(2):
+        mirroring.step()
+        assert world.store.path(state).is_file()
+        assert state in mirroring.pinned
+        assert own not in mirroring.pinned
+        assert mirroring.missing == []
 
 
 def settle(world: World, plan: Plan, honest: int, third: Cid | None = None) -> None:
