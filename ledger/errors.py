@@ -77,9 +77,13 @@ class InvalidBlobError(ViolationError):
 
     Attributes:
         reason: A code of the closed list in ``ledger.manifest.Reason``.
+        detail: What is wrong, with a blob's own words in it, which can be megabytes: its beginning.
     """
 
+    LONGEST = 500
+
     def __init__(self, reason: str, detail: str) -> None:
+        detail = detail if len(detail) <= self.LONGEST else detail[: self.LONGEST] + " …"
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

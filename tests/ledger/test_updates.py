@@ -145,6 +145,12 @@ def test_an_update_is_no_model() -> None:
         decode_model(encode(update_header(PLACE, 1, 1), SCHEMA, tensors(1)), PLAN)
 
 
+def test_what_a_wrong_blob_says_at_length_is_told_by_its_beginning() -> None:
+    with pytest.raises(InvalidBlobError, match=r"binding: kind is 'x+ …\Z") as caught:
+        decode_model(encode({"kind": "x" * 10**6}, SCHEMA, tensors(1)), PLAN)
+    assert len(str(caught.value)) < 600
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
