@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ledger.cid import CHUNK, Cid, Node, leaf, tree
+from ledger.cid import CHUNK, Bytes, Cid, Node, leaf, tree
 from ledger.documents import canonical, parse
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.facts import UpdateRecorded
@@ -37,6 +37,7 @@ from ledger.updates import (
 Float64s = npt.NDArray[np.float64]
 
 _OPEN_AT_ONCE = 64  # blobs
+_LARGE_PAGE = 2 << 20  # bytes, on most systems
 
 
 class OtherwiseError(Exception):
@@ -133,8 +134,8 @@ class Batch:
 
     def _add_leaves(self, numbers: range) -> list[tuple[list[Node], list[Mapping[str, float] | None]]]:
         """The node of each update's leaf, for each number; and, of the first leaves, the metrics in their heads."""
-        found, products = [], np.empty(min(STEP, self._sums.layout.elements))
-        room = bytearray(min(CHUNK, max(blob.size for _, _, blob in self._taken)))
+        found, products = [], np.frombuffer(_room(8 * min(STEP, self._sums.layout.elements)), np.float64)
+        room = _room(min(CHUNK, max(blob.size for _, _, blob in self._taken)))
         for number in numbers:
             nodes, metrics = [], []
             for update, weight, blob in self._taken:
@@ -218,52 +219,56 @@ class Sums:
     def _make_room(self) -> None:
         with self._room:
             if self._totals.size == 0:
-                self._totals = _zeros(self.layout.elements)
+                self._totals = np.frombuffer(_room(self.layout.elements * 8), np.float64)
 
-    def mean(self, elements: slice, weight: int) -> Float64s:
-        """The sums of some elements divided by the total weight, or `OtherwiseError`."""
+    def mean(self, elements: slice, weight: int, out: Float64s | None = None) -> Float64s:
+        """The sums of some elements divided by the total weight, in `out` if it is given, or `OtherwiseError`."""
         # Neither leaves a sum again: NaN + x is NaN, infinity + x is infinity or NaN, and 0 times either is NaN. And
         # finite values bring in neither: below 2^128 each, with weights up to 2^32 of fewer than 2^16 members they sum
         # up to less than 2^176, where float64 goes to 2^1024. So a finite sum proves that all its values are finite.
         if not np.isfinite(self._totals[elements]).all():
             raise OtherwiseError
         with np.errstate(invalid="ignore"):  # a weight of 0, which only a history against the rules can have
-            return np.divide(self._totals[elements], np.float64(weight))
+            return np.divide(self._totals[elements], np.float64(weight), out=out)
 
-    def model(self, weight: int, keep: bool, threads: int) -> tuple[Cid, bytes | None]:
+    def model(self, weight: int, keep: bool, threads: int) -> tuple[Cid, Bytes | None]:
         """The blob of the model that the mean is, where models have the updates' layout; its bytes only to `keep` them.
+
+        It is made in the place of the sums, of which nothing else can be made afterwards.
 
         Raises:
             OtherwiseError: If a sum is not finite.
         """
         head = self.layout.head(MODEL_HEADER)
         whole = len(head) + self.layout.size
+        kept = _room(whole) if keep else None
 
-        def leaves(numbers: range) -> list[tuple[Node, bytes | bytearray]]:
-            found = []
+        def leaves(numbers: range) -> list[Node]:
+            found, room = [], memoryview(bytearray(0 if keep else min(CHUNK, whole)))
             for start in range(numbers.start * CHUNK, numbers.stop * CHUNK, CHUNK):
-                chunk = bytearray(min(CHUNK, whole - start))
-                chunk[: max(0, len(head) - start)] = head[start : start + CHUNK]
-                for span, stored, elements in self.layout.pieces(memoryview(chunk), start - len(head)):
-                    stored[:] = from_float64(self.mean(elements, weight), span.dtype)
-                found.append((leaf(chunk), chunk if keep else b""))
+                chunk = room[: whole - start] if kept is None else kept[start : start + CHUNK]
+                if start < len(head):
+                    chunk[: len(head) - start] = head[start : start + CHUNK]
+                for span, stored, elements in self.layout.pieces(chunk, start - len(head)):
+                    stored[:] = from_float64(self.mean(elements, weight, self._totals[elements]), span.dtype)
+                found.append(leaf(chunk))
             return found
 
-        made = shared(leaves, -(-whole // CHUNK), threads)
-        self._totals = np.zeros(0)  # its memory is needed for the bytes
-        return tree([node for node, _ in made])[-1].cid, b"".join(chunk for _, chunk in made) if keep else None
+        nodes = shared(leaves, -(-whole // CHUNK), threads)
+        return tree(nodes)[-1].cid, kept
 
 
-def _zeros(count: int) -> Float64s:
-    """Zeros that take memory when they are first written to, in large pages where the system has them.
+def _room(size: int) -> memoryview:
+    """So many zeros, that take memory when they are first written to, in large pages where the system has them.
 
     Small pages would take a tenth of the time of a large round.
     """
+    whole = -(-size // _LARGE_PAGE) * _LARGE_PAGE if size > _LARGE_PAGE // 4 else max(1, size)
     try:
-        room = mmap.mmap(-1, max(1, count * 8), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        room = mmap.mmap(-1, whole, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError, ValueError):
-        raise UnavailableError("the sums do not fit this machine's memory: settle on a larger one") from None
+        raise UnavailableError("the round does not fit this machine's memory: settle on a larger one") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):
             room.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(room, np.float64, count)
+    return memoryview(room)[:size]

@@ -22,7 +22,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ledger.averaging import Batch, Blobs, Float64s, OtherwiseError, Sums
-from ledger.cid import CHUNK, Cid, Node, cid_of, leaf
+from ledger.cid import CHUNK, Bytes, Cid, Node, cid_of, leaf
 from ledger.errors import BlobMismatchedError, BlobTooLargeError, InvalidBlobError
 from ledger.facts import UpdateRecorded
 from ledger.manifest import Manifest, Reason, Row, Score
@@ -56,7 +56,7 @@ class Settlement:
         hashed: The updates whose stored bytes are what their CID names: all but those claimed unavailable.
     """
 
-    model: bytes | None
+    model: Bytes | None
     state: bytes | None
     manifest: Manifest
     scores: dict[int, Score]
@@ -256,7 +256,7 @@ class _Round:
 
     def _model(
         self, sums: Sums, found: _Found, combined: Combined | None, keep: bool
-    ) -> tuple[Cid | None, bytes | None, bytes | None]:
+    ) -> tuple[Cid | None, Bytes | None, bytes | None]:
         """The CID of the model, its blob if it is to be kept, and the blob of what the server remembers."""
         total = sum(found.weights.values())
         enough = len(found.weights) >= self.plan.quorum

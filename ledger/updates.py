@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ledger.cid import Cid
+from ledger.cid import Bytes, Cid
 from ledger.documents import canonical, parse, read_json
 from ledger.entries import Genesis
 from ledger.errors import InvalidBlobError
@@ -33,7 +33,7 @@ from ledger.manifest import Reason, are_metrics
 from ledger.plan import Plan, TensorSpec
 
 MAX_HEADER_BYTES = 4 << 20
-STEP = 1 << 15  # elements that are computed at a time: they stay in the cache between the operations
+STEP = 1 << 18  # elements that are computed at a time: by fewer, threads wait longer for each other than they compute
 NO_WITNESS = "0" * 64
 """The witness of an update whose site commits to nothing."""
 MODEL_HEADER: dict[str, Any] = {"kind": "model"}
@@ -214,7 +214,7 @@ def encode(header: Mapping[str, Any], schema: Schema, tensors: Mapping[str, Arra
     return b"".join(parts)
 
 
-def decode(blob: bytes) -> TensorBlob:
+def decode(blob: Bytes) -> TensorBlob:
     """Read a canonical blob; ``encode(b.header, b.schema, b.tensors) == blob``.
 
     Raises:
@@ -226,16 +226,17 @@ def decode(blob: bytes) -> TensorBlob:
         raise InvalidBlobError(Reason.MALFORMED, f"not a canonical tensor blob: {error}") from None
 
 
-def _decode(blob: bytes) -> TensorBlob:
+def _decode(blob: Bytes) -> TensorBlob:
     length = int.from_bytes(blob[:8], "little")
     if len(blob) < 8 or length > min(len(blob) - 8, MAX_HEADER_BYTES):
         most = f"a blob of {len(blob):,}, nor {MAX_HEADER_BYTES:,} at most"
         raise ValueError(f"a header of {length:,} bytes does not fit {most}")
-    described = read_json(blob[8 : 8 + length])
+    head = bytes(blob[: 8 + length])
+    described = read_json(head[8:])
     header = parse(described.pop("__metadata__")["fedledger"].encode())
     schema = {name: TensorSpec(dtype=tensor["dtype"], shape=tensor["shape"]) for name, tensor in described.items()}
     layout = Layout(schema)
-    if layout.head(header) != blob[: 8 + length]:
+    if layout.head(header) != head:
         raise ValueError("the header would not be written again like that")
     if len(blob) != 8 + length + layout.size:
         raise ValueError(f"{len(blob) - 8 - length:,} bytes follow the header, its tensors have {layout.size:,}")
@@ -246,7 +247,7 @@ def _decode(blob: bytes) -> TensorBlob:
     return TensorBlob(header, schema, tensors)
 
 
-def decode_model(blob: bytes, plan: Plan) -> TensorBlob:
+def decode_model(blob: Bytes, plan: Plan) -> TensorBlob:
     """Read a model's blob.
 
     Raises:

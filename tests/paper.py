@@ -20,7 +20,7 @@ import ledger.facts as facts
 from ledger.aggregator import propose, terms
 from ledger.audit.evidence import Evidence, Sent, write_folder
 from ledger.chain.artifact import artifact
-from ledger.cid import Cid, cid_of
+from ledger.cid import Bytes, Cid, cid_of
 from ledger.entries import Entry, Genesis, name_bytes
 from ledger.facts import Address, Bytes32, Name, Role
 from ledger.history import History
@@ -87,7 +87,7 @@ class PaperLedger:
         genesis = self.put(model or encode(MODEL_HEADER, schema, _values(schema, 0)))
         self.record(self._governor, facts.GenesisRecorded(genesis), "recordGenesis", _words(genesis))
 
-    def put(self, blob: bytes) -> Cid:
+    def put(self, blob: Bytes) -> Cid:
         """Keep a blob, without waiting for the disk."""
         cid = cid_of(blob)
         self.store.path(cid).write_bytes(blob)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pyrage.x25519 import Identity
 
-from ledger.cid import Cid, cid_of
+from ledger.cid import Bytes, Cid, cid_of
 from ledger.errors import InvalidBlobError
 from ledger.facts import Bytes32, UpdateRecorded
 from ledger.plan import Plan, TensorSpec, Training
@@ -62,7 +62,7 @@ def stored(schema: Schema, values: Values) -> dict[str, Array]:
     return {name: from_float64(np.array(values[name], np.float64), spec.dtype) for name, spec in schema.items()}
 
 
-def values_in(blob: bytes) -> dict[str, list[float]]:
+def values_in(blob: Bytes) -> dict[str, list[float]]:
     """The values of a blob's tensors."""
     decoded = decode(blob)
     return {
@@ -175,7 +175,7 @@ class Round:
     def next(self, settled: Settlement) -> Round:
         """The round after it, on its model."""
         assert settled.model is not None
-        return replace(self, base=settled.model, state=settled.state, number=self.number + 1)
+        return replace(self, base=bytes(settled.model), state=settled.state, number=self.number + 1)
 
 
 def first(plan: Plan, values: Values, eligible: int = 1) -> Round:
@@ -183,7 +183,7 @@ def first(plan: Plan, values: Values, eligible: int = 1) -> Round:
     return Round(plan, encode(MODEL_HEADER, plan.tensors, stored(plan.tensors, values)), eligible=eligible)
 
 
-def is_finite(model: bytes | None, plan: Plan) -> bool:
+def is_finite(model: Bytes | None, plan: Plan) -> bool:
     """Whether a model is one of the plan, and finite."""
     with suppress(InvalidBlobError):
         return model is not None and bool(decode_model(model, plan))

@@ -17,7 +17,7 @@ from ledger.chain.artifact import artifact, earlier_version
 from ledger.chain.reader import EntryReader
 from ledger.chain.sending import PLAIN, Sending, send
 from ledger.chain.signing import SignedAcceptance, SignedUpdate
-from ledger.cid import Cid
+from ledger.cid import Bytes, Cid
 from ledger.entries import MAX_CHAIN_ID, Entry, Genesis, name_bytes
 from ledger.errors import UsageError, ViolationError
 from ledger.facts import AbortReason, Address, ErasureReason, Role
@@ -98,7 +98,7 @@ class LedgerContract:
 
     # ------------------------------------------------------------------ calls
 
-    def storing(self, store: Store, *blobs: bytes) -> LedgerContract:
+    def storing(self, store: Store, *blobs: Bytes) -> LedgerContract:
         """The same ledger, whose calls store the blobs that they name: before they are sent, unless it refuses them."""
         return replace(self, sending=replace(self.sending, before=lambda: [store.put(blob) for blob in blobs]))
 

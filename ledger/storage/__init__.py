@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ledger.cid import CHUNK, RAW, Cid, Node, leaf, tree
+from ledger.cid import CHUNK, RAW, Bytes, Cid, Node, leaf, tree
 from ledger.errors import BlobMismatchedError, BlobTooLargeError
 from ledger.threads import shared
 
@@ -73,7 +73,7 @@ class Blobs(Protocol):
 class Store(Blobs, Protocol):
     """Blobs by CID, to be read and kept."""
 
-    def put(self, blob: bytes) -> Cid:
+    def put(self, blob: Bytes) -> Cid:
         """Keep a blob and return its CID, computed from its bytes; one that is there already is kept as it is.
 
         Raises:

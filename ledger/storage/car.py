@@ -132,7 +132,7 @@ def _read(cid: Cid, store: Blobs) -> Iterator[bytes]:
         yield from chunks_of(blob, cid)
 
 
-def cut(file: bytes) -> Iterator[memoryview]:
+def cut(file: Bytes) -> Iterator[memoryview]:
     """What is in memory, leaf by leaf."""
     return (memoryview(file)[at : at + CHUNK] for at in range(0, max(1, len(file)), CHUNK))
 

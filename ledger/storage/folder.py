@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from ledger.cid import CHUNK, Cid, cid_of
+from ledger.cid import CHUNK, Bytes, Cid, cid_of
 from ledger.errors import BlobMismatchedError, BlobMissingError, UnavailableError
 from ledger.storage import Blob, Blobs, read, require_at_most, verified_chunks, verify
 
@@ -23,7 +23,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, blob: bytes) -> Cid:
+    def put(self, blob: Bytes) -> Cid:
         """See `Store.put`; a damaged file of the same name is replaced."""
         cid = cid_of(blob)
         if not self._is_kept(cid):
@@ -94,7 +94,7 @@ class FolderStore:
             return False
         return True
 
-    def _keep(self, cid: Cid, chunks: Iterable[bytes]) -> None:
+    def _keep(self, cid: Cid, chunks: Iterable[Bytes]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / str(cid)) as file:

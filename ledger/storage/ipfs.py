@@ -73,7 +73,7 @@ class IpfsStore:
         self.url, self._deadline = url, deadline or Deadline()
         self._rpc = Rpc(Address.parse(url, plain_http), token)
 
-    def put(self, blob: bytes) -> Cid:
+    def put(self, blob: Bytes) -> Cid:
         """See `Store.put`: uploaded and pinned, and the pin looked for."""
         cid = cid_of(blob)
         if not self._is_pinned(cid):

@@ -15,7 +15,7 @@ from ledger.audit.evidence import read_folder
 from ledger.audit.origin import Claims
 from ledger.audit.report import Report, Verdict
 from ledger.choices import Equally, FedAdam, Krum
-from ledger.cid import Cid, cid_of
+from ledger.cid import Bytes, Cid, cid_of
 from ledger.errors import BlobMissingError, InvalidBlobError, Refused
 from ledger.facts import ErasureReason, RoundSettled
 from ledger.history import Status
@@ -27,7 +27,7 @@ from tests.chains import Chain
 from tests.world import CHARTER_2, PLAN, SCHEMA, World, tensors
 
 
-def with_manifest(settlement: Settlement, model: bytes | None = None, **changes: object) -> Settlement:
+def with_manifest(settlement: Settlement, model: Bytes | None = None, **changes: object) -> Settlement:
     model = model or settlement.model
     changes["model"] = str(cid_of(model)) if model else None
     return replace(settlement, model=model, manifest=settlement.manifest.model_copy(update=changes))

@@ -13,7 +13,7 @@ import pytest
 
 from ledger.audit.checks import audit
 from ledger.audit.evidence import read_folder
-from ledger.cid import CHUNK, Cid, cid_of, cid_of_chunks
+from ledger.cid import CHUNK, Bytes, Cid, cid_of, cid_of_chunks
 from ledger.errors import InvalidBlobError
 from ledger.facts import AbortReason, RoundAborted, RoundSettled, UpdateRecorded
 from ledger.manifest import Manifest, Reason
@@ -205,7 +205,7 @@ KINDS: dict[Callable[[Random], bytes], Reason] = {
 PER_KIND = 1000 // len(KINDS) + 1
 
 
-def reason_and_model(of: Plan, bad: bytes) -> tuple[Reason | None, bytes | None]:
+def reason_and_model(of: Plan, bad: bytes) -> tuple[Reason | None, Bytes | None]:
     blobs = Memory()
     updates = [
         posted(member, blobs.put(blob))

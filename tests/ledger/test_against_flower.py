@@ -22,6 +22,7 @@ from ledger.choices import (
     Median,
     TrimmedMean,
 )
+from ledger.cid import Bytes
 from ledger.plan import TensorSpec
 from tests.rounds import Round, Update, drawn, first, plan_of, stored, values_in
 
@@ -75,7 +76,7 @@ def _in_a_run_of_flowers() -> None:
     TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
 
 
-def arrays_in(blob: bytes) -> dict[str, npt.NDArray[np.float32]]:
+def arrays_in(blob: Bytes) -> dict[str, npt.NDArray[np.float32]]:
     return {name: np.array(values, np.float32).reshape(SCHEMA[name].shape) for name, values in values_in(blob).items()}
 
 
