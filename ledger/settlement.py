@@ -302,5 +302,6 @@ def _scores(found: _Found, combined: Combined | None) -> dict[int, Score]:
             metrics=dict(found.metrics[member]),
         )
         for member in found.weights
+        if combined or found.metrics[member]
     }
     return {member: score for member, score in scores.items() if score != Score()}
