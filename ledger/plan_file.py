@@ -162,6 +162,6 @@ def _meant(key: str, fields: Sequence[str], place: Sequence[Key]) -> str:
         elsewhere = {name: f"{part}.{name}" for part, one in [*several, *_PARTS.items()] for name in one.model_fields}
     if near := get_close_matches(key, fields, 1):
         return f"did you mean {near[0]}?"
-    if near := get_close_matches(key, elsewhere, 1):
+    if near := get_close_matches(key, elsewhere, 1, cutoff=0.8):  # of those here, a worse match is a better guess
         return f"did you mean {elsewhere[near[0]]}?"
     return f"the keys there are {', '.join(fields)}"

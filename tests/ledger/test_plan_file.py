@@ -133,6 +133,10 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
             ("quorum = 2", "quorum = 2\nbatch_size = 2"),
             "'batch_size' is no key of it: did you mean training.batch_size?",
         ),
+        (
+            ("[training]", '[strategy]\nname = "fedadam"\nrate = 1\n\n[training]'),
+            "'strategy.rate' is no key of it: the keys there are name, server_learning_rate, ",
+        ),
         (("0.01", "0"), "training.learning_rate: Input should be greater than 0; correct it"),
         (("0.01", "nan"), "training.learning_rate: Input should be less than 1000000"),
         (("0.01", "inf"), "training.learning_rate: Input should be less than 1000000"),
