@@ -25,6 +25,8 @@ from ledger.logs import Log
 
 SHORTEST_PAUSE = 0.1
 """Seconds between two looks, at least."""
+HASTE = 20
+"""At most so many times as often as when nothing happens: whoever asks a node seldom never asks it much."""
 ALERT = 50
 """What one waits for is seen after a fraction of the time that it took: one of so many parts of it."""
 LONGEST_PAUSE = 30.0
@@ -70,7 +72,7 @@ def between(pause: float, quiet: float) -> float:
 
     A round of seconds is not slowed down, and one of hours asks no more of a node than it has to.
     """
-    return min(pause, max(SHORTEST_PAUSE, quiet / ALERT))
+    return min(pause, max(SHORTEST_PAUSE, pause / HASTE, quiet / ALERT))
 
 
 def backoff(failures: int, pause: float) -> float:

@@ -69,9 +69,9 @@ def test_what_does_not_pass_ends_it(error: Exception) -> None:
 @given(st.floats(0.05, 3600), st.floats(0, 1e6))
 def test_what_happens_is_seen_after_a_fiftieth_of_the_time_that_it_took(pause: float, quiet: float) -> None:
     waited = between(pause, quiet)
-    assert waited <= max(0.1, quiet / 50), "so that a round waits for nobody's looking"
+    assert waited <= max(0.1, pause / 20, quiet / 50), "so that a round waits for nobody's looking"
     assert waited <= pause
-    assert waited >= min(pause, 0.1), "so that no node is asked without end"
+    assert waited >= min(pause, max(0.1, pause / 20)), "so that no node is asked without end"
 
 
 def test_pauses_grow_to_a_limit_and_differ() -> None:
