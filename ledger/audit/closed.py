@@ -129,29 +129,26 @@ class ClosedRound:
     def check_sums(self, ended: RoundSettled | RoundAborted, plan: Plan, manifest: Manifest) -> None:
         """What the manifest says of all updates together, and of what came of them, where they cannot be averaged."""
         aggregator, report = self._by(ended.aggregator), self.audit.documents.append
+        where = self._at(cid=ended.manifest, by=aggregator)
         counted, kept = sum(map(passed, manifest.updates)), sum(row.excluded is None for row in manifest.updates)
-        if plan.filter is not None and kept != (plan.filter.kept(counted) if counted >= plan.quorum else counted):
-            where = self._at(cid=ended.manifest, by=aggregator)
-            expected, found = f"{plan.filter.kept(counted)} of {counted} updates kept by the filter", f"{kept} kept"
+        wanted = plan.filter.kept(counted) if plan.filter is not None and counted >= plan.quorum else counted
+        if plan.filter is not None and kept != wanted:
+            expected, found = f"{wanted} of {counted} updates kept by the filter", f"{kept} kept"
             report(violated("its manifest does not fit its plan", expected=expected, found=found, **where))
         model = str(ended.model) if isinstance(ended, RoundSettled) else None
         if (counted, model) != (manifest.counted, manifest.model) or (model is None) != (counted < plan.quorum):
-            where = self._at(cid=ended.manifest, by=aggregator)
             expected = f"{counted} counted, the quorum being {plan.quorum}, and the model {model}"
             found = f"{manifest.counted} counted, and the model {manifest.model}"
             report(violated("its manifest does not fit its entry", expected=expected, found=found, **where))
         if (manifest.state is not None) != (bool(plan.state_tensors) and model is not None):
-            where = self._at(cid=ended.manifest, by=aggregator)
             expected, found = ("a state", "none") if manifest.state is None else ("no state", f"{manifest.state}")
             report(violated("the server's state in it does not fit its plan", expected=expected, found=found, **where))
         elif manifest.state is not None:
             self._check_state(Cid.parse(manifest.state), plan, aggregator)
         public = plan.seal == "none" or plan.public_quality
         if manifest.scores is not None and not public:
-            where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("its manifest shows everybody the scores that its plan has sealed", **where))
         elif public and not _scores_fit(plan, manifest):
-            where = self._at(cid=ended.manifest, by=aggregator)
             report(violated("the scores in its manifest do not fit its plan and its weights", **where))
         if isinstance(ended, RoundSettled):
             self._check_form(ended.model, "its model", plan, aggregator)

@@ -180,13 +180,7 @@ def test_a_record_excuses_no_blob_that_is_not_the_members_own(world: World) -> N
 
 
 def test_a_record_excuses_no_state_that_a_member_posts_as_its_own_update_afterwards(tmp_path: Path) -> None:
-    world, plan = World(tmp_path), PLAN.model_copy(update={"strategy": FedAdam()})
-    settle(world, plan, 3)
-    ended = world.contract.history().rounds[1].ended
-    assert isinstance(ended, RoundSettled)
-    state = Cid.parse(Manifest.decode(world.store.get(ended.manifest)).state or "")
-    settle(world, plan, 2, state)
-    world.contract.erase(world.participants[2], 2, 3, state.digest, ErasureReason.REQUEST)
+    world, state = with_a_state_as_an_update(tmp_path)
     assert audited(world).verdict is Verdict.VERIFIED
     world.store.path(state).unlink()
     report = audited(world)
@@ -198,15 +192,9 @@ def test_a_record_excuses_no_state_that_a_member_posts_as_its_own_update_afterwa
 
 
 def test_a_mirror_keeps_a_state_that_a_member_posts_as_its_own_update_afterwards_and_has_erased(tmp_path: Path) -> None:
-    world, plan = World(tmp_path), PLAN.model_copy(update={"strategy": FedAdam()})
-    settle(world, plan, 3)
-    ended = world.contract.history().rounds[1].ended
-    assert isinstance(ended, RoundSettled)
-    state = Cid.parse(Manifest.decode(world.store.get(ended.manifest)).state or "")
-    settle(world, plan, 2, state)
+    world, state = with_a_state_as_an_update(tmp_path)
     own = world.contract.history().rounds[2].updates[1].update
-    for member, cid in ((1, own), (3, state)):
-        world.contract.erase(world.participants[member - 1], 2, member, cid.digest, ErasureReason.REQUEST)
+    world.contract.erase(world.participants[0], 2, 1, own.digest, ErasureReason.REQUEST)
     follower = Follower(world.contract, StateFolder(tmp_path / "state"), "latest")
     mirroring = Mirroring(follower, world.store, 10**9, Log(stream=io.StringIO()))
     for _ in range(2):
@@ -215,6 +203,18 @@ def test_a_mirror_keeps_a_state_that_a_member_posts_as_its_own_update_afterwards
         assert state in mirroring.pinned
         assert own not in mirroring.pinned
         assert mirroring.missing == []
+
+
+def with_a_state_as_an_update(folder: Path) -> tuple[World, Cid]:
+    """The server's state after round 1, which member 3 posts as its own update of round 2, and records as erased."""
+    world, plan = World(folder), PLAN.model_copy(update={"strategy": FedAdam()})
+    settle(world, plan, 3)
+    ended = world.contract.history().rounds[1].ended
+    assert isinstance(ended, RoundSettled)
+    state = Cid.parse(Manifest.decode(world.store.get(ended.manifest)).state or "")
+    settle(world, plan, 2, state)
+    world.contract.erase(world.participants[2], 2, 3, state.digest, ErasureReason.REQUEST)
+    return world, state
 
 
 def settle(world: World, plan: Plan, honest: int, third: Cid | None = None) -> None:
