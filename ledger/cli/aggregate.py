@@ -45,7 +45,7 @@ def aggregate(
     poll: float,
     log_format: str,
 ) -> None:
-    r"""Open rounds, wait, relay, fetch and verify updates, settle, publish: as many rounds as asked for.
+    """Open rounds, wait, relay, fetch and verify updates, settle, publish: as many rounds as asked for.
 
     What is on the chain decides what is done next: started again after it died, the same command goes on. A round
     that is open already is settled first, whoever opened it. Where the plan asks for approvals, the next round waits

@@ -22,7 +22,7 @@ MAX_REPORT_BYTES = 1 << 24
 @click.option("--report", type=FILE, help="The reasons for the verdict; stored, and recorded by its CID.")
 @connected(writes=True, store=True)
 def attest(connection: Connection, number: int, approve: bool | None, report: Path | None) -> None:
-    r"""Attest to the settled model of round N.
+    """Attest to the settled model of round N.
 
     Without a verdict of your own, the round is audited: its documents are read and it is settled again from the
     updates. If all is as published, the approval is recorded; if something is wrong, the rejection; each with the

@@ -80,7 +80,7 @@ def audit(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    r"""Verify a whole training history: every entry, every blob, every model, computed again.
+    """Verify a whole training history: every entry, every blob, every model, computed again.
 
     SOURCE is a bundle (a file from `fedledger export`), a folder that the demo left behind, or a node's address
     (http://…, with --ledger and --store). It is read, never changed. Every blob is hashed, and every round is settled

@@ -29,7 +29,7 @@ def export(
     block_hash: bytes | None,
     as_json: bool,
 ) -> None:
-    r"""Write a ledger with all its evidence and blobs into one file, for an audit without network.
+    """Write a ledger with all its evidence and blobs into one file, for an audit without network.
 
     LEDGER is a node's address (http://…, with --ledger and --store), a folder that the demo left behind, or another
     bundle. The file is a CAR: IPFS nodes import and pin it as it is. The same history gives the same bytes.

@@ -23,7 +23,7 @@ from ledger.cli.output import document
 @LOG_FORMAT
 @connected(store=True)
 def mirror(connection: Connection, follow: bool, max_gb: float, poll: float, log_format: str) -> None:
-    r"""Fetch, verify and pin every blob of the ledger on your own IPFS node: an auditor's copy.
+    """Fetch, verify and pin every blob of the ledger on your own IPFS node: an auditor's copy.
 
     With a folder as store, its blobs are verified, and those that are missing are named. What is recorded as erased
     is given up.

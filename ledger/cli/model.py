@@ -37,7 +37,7 @@ def model() -> None:
 @click.option("-o", "--output", type=PATH, metavar="FILE", required=True, help="What to write: model.safetensors.")
 @connected(store=True)
 def pull(connection: Connection, number: int | None, unreleased: bool, output: Path) -> None:
-    r"""Write the newest released model, or that of round N, to a new FILE, once it is verified.
+    """Write the newest released model, or that of round N, to a new FILE, once it is verified.
 
     Verified is that the ledger's entries refold to its head and keep to its rules, that the bytes are what the model's
     CID names, and that they are a canonical model of the round's plan with finite values. Whether the model is what its

@@ -24,7 +24,7 @@ ITS_WORD = "That a site clipped and added noise at all is its word: no history s
 @click.argument("source", metavar="[SOURCE]", required=False)
 @connected(store=True, required=False)
 def privacy(connection: Connection, source: str | None) -> None:
-    r"""Show how much of its examples' privacy each site has spent: epsilon, at the newest plan's delta.
+    """Show how much of its examples' privacy each site has spent: epsilon, at the newest plan's delta.
 
     It is computed from the plans of all rounds in which a site's update is recorded, and from nothing that the site
     says. SOURCE is a bundle, a folder that the demo left behind, or a node's address, as for `fedledger audit`;

@@ -70,7 +70,7 @@ def show(connection: Connection, number: int) -> None:
 @click.argument("file", type=FILE, required=False)
 @connected()
 def verify(connection: Connection, file: Path | None) -> None:
-    r"""Verify that all that this member remembers, or the receipts in FILE, lie on the history that the node shows.
+    """Verify that all that this member remembers, or the receipts in FILE, lie on the history that the node shows.
 
     \b
     Exit status:

@@ -59,7 +59,7 @@ def participate(
     poll: float,
     log_format: str,
 ) -> None:
-    r"""Answer every round, until stopped: train on the records, store the update, post its hash.
+    """Answer every round, until stopped: train on the records, store the update, post its hash.
 
     What leaves the site is the update alone, sealed to the round's aggregators and auditors unless the plan says
     otherwise, by the plan and within the limits of the charter that was accepted. It trains for no round that the
